@@ -1,0 +1,83 @@
+//! What can go wrong with a checkpoint, a size or a device.
+
+use std::path::PathBuf;
+
+use crate::{DType, Device};
+
+/// Why a model cannot be opened or cannot encode.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or directory that is not there or cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why it was not.
+        source: std::io::Error,
+    },
+    /// No weight file where diffusers would look.
+    #[error("no weights in {dir}: looked for {looked_for}")]
+    NoWeights {
+        /// The model directory.
+        dir: PathBuf,
+        /// The names tried.
+        looked_for: String,
+    },
+    /// `config.json` or a weight file that does not parse, or contradicts itself.
+    #[error("{path}: {reason}")]
+    BadCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A class that is not served.
+    #[error("{path}: class {class} is not served; these are: {served}")]
+    UnknownClass {
+        /// The `config.json`.
+        path: PathBuf,
+        /// Its `_class_name`.
+        class: String,
+        /// The classes that are served.
+        served: String,
+    },
+    /// A `builtin:` name that does not exist.
+    #[error("unknown model builtin:{0}: the only one is builtin:tiny")]
+    UnknownBuiltin(String),
+    /// A bad `synthetic:` option.
+    #[error("synthetic model: {0}")]
+    Synthetic(String),
+    /// A dtype name that is none of ours.
+    #[error("unknown dtype `{0}`: use f32, f16 or bf16")]
+    UnknownDType(String),
+    /// A device name that is none of ours, or not compiled in, or not there.
+    #[error("device `{name}`: {reason}")]
+    UnknownDevice {
+        /// As typed.
+        name: String,
+        /// What to do instead.
+        reason: String,
+    },
+    /// Built without any burn backend.
+    #[error("this build has no backend for {device} in {dtype}: build with the feature `cpu`")]
+    NoBackend {
+        /// The device asked for.
+        device: Device,
+        /// The dtype asked for.
+        dtype: DType,
+    },
+    /// A size that the model cannot take.
+    #[error("size {width}x{height}: {reason}")]
+    Size {
+        /// Pixels.
+        width: usize,
+        /// Pixels.
+        height: usize,
+        /// Why, and which sizes work.
+        reason: String,
+    },
+    /// The device failed while computing.
+    #[error("device failed: {0}")]
+    Device(String),
+}

@@ -1,0 +1,110 @@
+#![doc = include_str!("../README.md")]
+
+use std::{path::PathBuf, str::FromStr};
+
+mod dtype;
+mod error;
+mod moments;
+mod noise;
+mod norm;
+mod spec;
+
+pub mod image;
+pub mod synthetic;
+
+pub use dtype::DType;
+pub use error::Error;
+pub use moments::{Moments, Posterior, Scale};
+pub use norm::LatentNorm;
+pub use spec::{Device, Fingerprint, Spec};
+
+/// A VAE encoder on one device. One OS thread owns it; nothing else calls it.
+pub trait Encoder: Send {
+    /// What it is and what it delivers.
+    fn spec(&self) -> &Spec;
+
+    /// The posterior of every element of the batch, raw (before [`LatentNorm`]).
+    ///
+    /// The result for one element does not depend on its batch mates beyond the last bits of f32.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for sizes that the model cannot take; [`Error::Device`] where the device fails.
+    fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error>;
+}
+
+/// A batch of images or clips of one size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pixels {
+    /// Elements.
+    pub batch: usize,
+    /// Frames of each element; 1 for images.
+    pub frames: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// `batch * frames * height * width * 3` values.
+    pub data: PixelData,
+}
+
+/// The values of [`Pixels`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum PixelData {
+    /// RGB bytes, `[batch, frames, height, width, 3]`. Models see `value / 255 * 2 - 1` in f32.
+    Rgb8(Vec<u8>),
+    /// Values as the model sees them, in [-1, 1], `[batch, 3, frames, height, width]`.
+    Planar(Vec<f32>),
+}
+
+impl Pixels {
+    /// Values per batch: `batch * frames * height * width * 3`.
+    pub fn len(&self) -> usize {
+        self.batch * self.frames * self.height * self.width * 3
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory in the diffusers layout.
+    Directory(PathBuf),
+    /// `builtin:tiny`: the AutoencoderTiny architecture with seeded weights made in code. Untrained.
+    BuiltinTiny,
+    /// `synthetic[:key=value,...]`: no weights at all; see [`synthetic::Config`].
+    Synthetic(synthetic::Config),
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            Some(("builtin", "tiny")) => Ok(Self::BuiltinTiny),
+            Some(("builtin", name)) => Err(Error::UnknownBuiltin(name.to_owned())),
+            Some(("synthetic", options)) => Ok(Self::Synthetic(options.parse()?)),
+            None if text == "synthetic" => Ok(Self::Synthetic(synthetic::Config::default())),
+            _ => Ok(Self::Directory(text.into())),
+        }
+    }
+}
+
+/// Opens a model on a device.
+///
+/// # Errors
+/// Everything that can be wrong with a checkpoint, naming what is missing and where it looked.
+pub fn open(source: &Source, device: Device, dtype: DType) -> Result<Box<dyn Encoder>, Error> {
+    match source {
+        Source::Synthetic(config) => Ok(Box::new(synthetic::Synthetic::new(config.clone()))),
+        #[cfg(feature = "cpu")]
+        Source::BuiltinTiny => todo!(),
+        #[cfg(feature = "cpu")]
+        Source::Directory(_dir) => todo!(),
+        #[cfg(not(feature = "cpu"))]
+        _ => Err(Error::NoBackend { device, dtype }),
+    }
+}

@@ -1,0 +1,75 @@
+//! The posterior of a batch, and what callers want of it.
+
+use crate::{Spec, noise};
+
+/// What of the posterior to deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Posterior {
+    /// The mean.
+    Mode,
+    /// `mean + exp(logvar / 2) * n`, with `n` from the noise generator keyed by this seed.
+    Sample(u64),
+    /// Mean and log-variance stacked along channels, raw.
+    Moments,
+}
+
+/// The scale of a delivered latent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scale {
+    /// As the encoder leaves it.
+    Raw,
+    /// As the diffusion model sees it.
+    Normalized,
+}
+
+/// The posterior of a batch, in f32 on the host, raw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// `[batch, channels, frames, height, width]` in latent cells.
+    pub shape: [usize; 5],
+    /// The means.
+    pub mean: Vec<f32>,
+    /// The log-variances, clamped to [-30, 20]; `None` where the class has no posterior.
+    pub logvar: Option<Vec<f32>>,
+}
+
+impl Moments {
+    /// Values of one element's mean.
+    pub fn element_len(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// The latent of element `index`, `[channels, frames, height, width]`; twice the channels for
+    /// [`Posterior::Moments`], where a class without a log-variance gets -30 (a point mass).
+    pub fn latent(&self, index: usize, spec: &Spec, want: Posterior, scale: Scale) -> Vec<f32> {
+        let len = self.element_len();
+        let range = index * len..(index + 1) * len;
+        let mean = &self.mean[range.clone()];
+        let logvar = self.logvar.as_deref().map(|values| &values[range]);
+        let mut latent = match (want, logvar) {
+            (Posterior::Moments, logvar) => {
+                let mut both = mean.to_vec();
+                match logvar {
+                    Some(logvar) => both.extend_from_slice(logvar),
+                    None => both.resize(2 * len, LOGVAR_MIN),
+                }
+                return both;
+            }
+            (Posterior::Sample(seed), Some(logvar)) => {
+                let mut normal = noise::Normal::new(seed);
+                let draw = |(m, l): (&f32, &f32)| m + (0.5 * l).exp() * normal.next();
+                mean.iter().zip(logvar).map(draw).collect()
+            }
+            _ => mean.to_vec(),
+        };
+        if scale == Scale::Normalized {
+            spec.norm.apply(&mut latent, self.shape[1]);
+        }
+        latent
+    }
+}
+
+/// diffusers clamps log-variances to this range.
+pub(crate) const LOGVAR_MIN: f32 = -30.0;
+#[cfg_attr(not(feature = "cpu"), allow(dead_code))]
+pub(crate) const LOGVAR_MAX: f32 = 20.0;

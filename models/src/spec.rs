@@ -1,0 +1,74 @@
+//! What a model is: enough for a client to plan, and for a run to pin.
+
+use std::{fmt, str::FromStr};
+
+use crate::{DType, Error, LatentNorm};
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Device {
+    /// The host's processor, through burn's `flex` backend.
+    #[default]
+    Cpu,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            _ => Err(Error::UnknownDevice {
+                name: name.to_owned(),
+                reason: "this build knows only `cpu`".to_owned(),
+            }),
+        }
+    }
+}
+
+/// BLAKE3 over everything that can change a latent. Shown as 64 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What a model is and delivers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Class name as in `config.json`.
+    pub class: String,
+    /// Changes whenever a latent could.
+    pub fingerprint: Fingerprint,
+    /// Where it runs.
+    pub device: Device,
+    /// What it computes in.
+    pub dtype: DType,
+    /// Channels of a latent as delivered (after packing, where the class packs).
+    pub latent_channels: usize,
+    /// Pixels per latent cell along each side, as delivered.
+    pub spatial_compression: usize,
+    /// Frames per latent frame; 1 for image models.
+    pub temporal_compression: usize,
+    /// Width and height must be multiples of this.
+    pub size_multiple: usize,
+    /// Whether there is a log-variance.
+    pub has_posterior: bool,
+    /// How a raw latent becomes what the diffusion model sees.
+    pub norm: LatentNorm,
+    /// Weights made in code: good for trying the pipeline, useless for training.
+    pub untrained: bool,
+    /// Output pixels of a device batch at which it runs well on this device.
+    pub preferred_batch_pixels: u64,
+}

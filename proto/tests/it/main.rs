@@ -1,0 +1,5 @@
+//! Black-box tests of the wire contract.
+
+mod golden;
+mod hostile;
+mod stubs;

@@ -1,0 +1,1 @@
+//! A Preheat replica.
