@@ -1,1 +1,3 @@
-//! End-to-end tests.
+//! End-to-end tests: what no single crate can show.
+
+mod arrows;

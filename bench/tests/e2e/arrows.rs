@@ -1,0 +1,92 @@
+//! The arrows between crates, held by a test: what may name what, dev-dependencies included.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{Metadata, MetadataCommand, PackageId};
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .other_options(["--locked".to_owned()])
+        .exec()
+        .unwrap()
+}
+
+/// Name of every workspace crate to the names that it depends on directly.
+fn direct(metadata: &Metadata) -> BTreeMap<&str, BTreeSet<&str>> {
+    let packages = metadata.workspace_packages();
+    let names = |package: &&cargo_metadata::Package| {
+        package.dependencies.iter().map(|dependency| dependency.name.clone()).collect::<Vec<_>>()
+    };
+    let all: Vec<(&str, Vec<String>)> =
+        packages.iter().map(|package| (package.name.as_str(), names(package))).collect();
+    let leak = |name: String| -> &'static str { Box::leak(name.into_boxed_str()) };
+    all.into_iter().map(|(name, deps)| (name, deps.into_iter().map(leak).collect())).collect()
+}
+
+#[test]
+fn crates_name_only_what_the_design_allows() {
+    let metadata = metadata();
+    let allowed = BTreeMap::from([
+        ("preheat-proto", vec![]),
+        ("preheat-models", vec![]),
+        ("preheat-client", vec!["preheat-proto"]),
+        ("preheat-server", vec!["preheat-models", "preheat-proto"]),
+        (
+            "preheat-bench",
+            vec!["preheat-client", "preheat-models", "preheat-proto", "preheat-server"],
+        ),
+    ]);
+    let direct = direct(&metadata);
+    assert!(direct.keys().eq(allowed.keys()), "a crate without a rule: {:?}", direct.keys());
+    for (name, dependencies) in direct {
+        let ours: Vec<_> = dependencies.into_iter().filter(|d| d.starts_with("preheat-")).collect();
+        assert_eq!(ours, allowed[name], "{name} names a crate of ours that it may not");
+    }
+}
+
+#[test]
+fn heavy_crates_stay_in_their_rooms() {
+    let metadata = metadata();
+    let rooms = [
+        ("burn", vec!["preheat-models"]),
+        ("burn-flex", vec!["preheat-models"]),
+        ("rkyv", vec!["preheat-client", "preheat-proto"]),
+        ("pyo3", vec![]),
+        ("tonic", vec!["preheat-bench", "preheat-client", "preheat-proto", "preheat-server"]),
+        ("flume", vec!["preheat-client", "preheat-server"]),
+    ];
+    for (name, dependencies) in direct(&metadata) {
+        for (outside, wrappers) in &rooms {
+            let named = dependencies.contains(outside);
+            assert!(!named || wrappers.contains(&name), "{name} names {outside}");
+        }
+    }
+}
+
+/// `cargo test -p preheat-client` and `-p preheat-proto` must stay cheap: nothing that they can
+/// reach, by any kind of dependency, is burn.
+#[test]
+fn client_and_proto_never_build_burn() {
+    let metadata = metadata();
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let edges: BTreeMap<&PackageId, Vec<&PackageId>> = resolve
+        .nodes
+        .iter()
+        .map(|node| (&node.id, node.deps.iter().map(|dependency| &dependency.pkg).collect()))
+        .collect();
+    for package in metadata.workspace_packages() {
+        if !["preheat-client", "preheat-proto"].contains(&package.name.as_str()) {
+            continue;
+        }
+        let mut reached = BTreeSet::from([&package.id]);
+        let mut open = vec![&package.id];
+        while let Some(id) = open.pop() {
+            open.extend(edges[id].iter().copied().filter(|id| reached.insert(id)));
+        }
+        for id in reached {
+            let name = metadata[id].name.as_str();
+            assert!(!name.starts_with("burn"), "{} reaches {name}", package.name);
+        }
+    }
+}
