@@ -1,4 +1,28 @@
 //! From the bytes of a picture to RGB pixels: decode, EXIF orientation, resize, crop, flip.
+//!
+//! [`probe`] reads the header, [`decode`] the pixels, [`apply`] shapes them for a model, [`cover`]
+//! says how to fill a given size. The reference is PIL: `ImageOps.exif_transpose(Image.open(f))
+//! .convert("RGB").resize(size, filter).crop(box)`.
+//!
+//! Against PIL 12 with libjpeg-turbo: resizing the same pixels agrees within 1 of 255; decoding
+//! agrees within 3 for grayscale and 4:4:4 JPEGs, within 6 where chroma is subsampled, and exactly
+//! for PNG. `models/tests/image` holds the pictures that say so.
+
+mod cover;
+mod decode;
+mod jpeg;
+mod orient;
+mod png;
+mod resize;
+mod webp;
+
+pub use self::{
+    cover::cover,
+    decode::{MAX_SIDE, decode, probe},
+    jpeg::MAX_SCANS,
+    orient::Orientation,
+    resize::{MAX_RESIZED_PIXELS, apply},
+};
 
 /// Interpolation of a resize. All antialias when they shrink, as PIL does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -10,6 +34,30 @@ pub enum Filter {
     /// Windowed sinc, support 3.
     #[default]
     Lanczos,
+}
+
+/// A file format that is decoded here, as told by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Baseline, extended or progressive, 8 bits, Huffman coded.
+    Jpeg,
+    /// All colour types and depths.
+    Png,
+    /// Lossy, lossless, animated (the first frame).
+    WebP,
+}
+
+/// What the header of a picture says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// By magic bytes, never by name.
+    pub format: Format,
+    /// Pixels, after the EXIF orientation.
+    pub width: u32,
+    /// Pixels, after the EXIF orientation.
+    pub height: u32,
+    /// How the stored pixels must be turned; [`decode`] does it.
+    pub orientation: Orientation,
 }
 
 /// A picture: row-major RGB bytes, `height * width * 3` of them.
