@@ -26,6 +26,16 @@ impl DType {
         }
     }
 
+    /// burn's name for it.
+    #[cfg(feature = "cpu")]
+    pub(crate) const fn float(self) -> burn::tensor::FloatDType {
+        match self {
+            Self::F32 => burn::tensor::FloatDType::F32,
+            Self::F16 => burn::tensor::FloatDType::F16,
+            Self::BF16 => burn::tensor::FloatDType::BF16,
+        }
+    }
+
     /// Appends `values` to `out`, rounded to nearest even, as little-endian bytes.
     pub fn write(self, values: &[f32], out: &mut Vec<u8>) {
         out.reserve(values.len() * self.size());

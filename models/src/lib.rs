@@ -2,12 +2,28 @@
 
 use std::{path::PathBuf, str::FromStr};
 
+#[cfg(feature = "cpu")]
+mod config;
+#[cfg(feature = "cpu")]
+mod device;
 mod dtype;
 mod error;
+#[cfg(feature = "cpu")]
+mod kl;
+#[cfg(feature = "cpu")]
+mod model;
 mod moments;
+#[cfg(feature = "cpu")]
+mod nn;
 mod noise;
 mod norm;
+#[cfg(feature = "cpu")]
+mod open;
 mod spec;
+#[cfg(feature = "cpu")]
+mod tiny;
+#[cfg(feature = "cpu")]
+mod weights;
 
 pub mod image;
 pub mod synthetic;
@@ -101,9 +117,9 @@ pub fn open(source: &Source, device: Device, dtype: DType) -> Result<Box<dyn Enc
     match source {
         Source::Synthetic(config) => Ok(Box::new(synthetic::Synthetic::new(config.clone()))),
         #[cfg(feature = "cpu")]
-        Source::BuiltinTiny => todo!(),
+        Source::BuiltinTiny => device::open_builtin(device, dtype),
         #[cfg(feature = "cpu")]
-        Source::Directory(_dir) => todo!(),
+        Source::Directory(dir) => device::open_directory(dir, device, dtype),
         #[cfg(not(feature = "cpu"))]
         _ => Err(Error::NoBackend { device, dtype }),
     }

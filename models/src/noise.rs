@@ -40,7 +40,7 @@ impl Normal {
 }
 
 /// Philox4x64-10.
-struct Philox {
+pub(crate) struct Philox {
     key: u64,
     counter: u64,
     block: [u64; 4],
@@ -48,7 +48,7 @@ struct Philox {
 }
 
 impl Philox {
-    const fn new(key: u64) -> Self {
+    pub(crate) const fn new(key: u64) -> Self {
         Self {
             key,
             counter: 0,
@@ -57,7 +57,7 @@ impl Philox {
         }
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         if self.used == self.block.len() {
             self.counter += 1;
             self.block = Self::block([self.counter, 0, 0, 0], [self.key, 0]);

@@ -1,0 +1,102 @@
+//! Convolution.
+
+use burn::tensor::Tensor;
+
+use super::{Act, GroupNorm, Ops, Post, Pre};
+
+/// Everything about a convolution but its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConvShape {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    /// Zeros around the input: top, left, bottom, right.
+    pub(crate) pad: [usize; 4],
+    pub(crate) groups: usize,
+    pub(crate) bias: bool,
+}
+
+impl ConvShape {
+    /// A square kernel that keeps the size: stride 1, padded by `kernel / 2`, with bias.
+    pub(crate) const fn same(inputs: usize, outputs: usize, kernel: usize) -> Self {
+        Self {
+            inputs,
+            outputs,
+            kernel,
+            stride: 1,
+            pad: [kernel / 2; 4],
+            groups: 1,
+            bias: true,
+        }
+    }
+
+    /// 3x3 of stride 2, padded by one at the right and the bottom only.
+    pub(crate) const fn halve_asymmetric(channels: usize) -> Self {
+        Self {
+            stride: 2,
+            pad: [0, 0, 1, 1],
+            ..Self::same(channels, channels, 3)
+        }
+    }
+
+    /// 3x3 of stride 2, padded by one on every side.
+    pub(crate) const fn halve_symmetric(inputs: usize, outputs: usize) -> Self {
+        Self {
+            stride: 2,
+            ..Self::same(inputs, outputs, 3)
+        }
+    }
+
+    /// The same without bias.
+    pub(crate) const fn without_bias(self) -> Self {
+        Self {
+            bias: false,
+            ..self
+        }
+    }
+}
+
+/// A convolution with its weights.
+#[derive(Debug)]
+pub(crate) struct Conv2d<B: Ops> {
+    kernel: B::Kernel,
+}
+
+impl<B: Ops> Conv2d<B> {
+    pub(crate) fn new(kernel: B::Kernel) -> Self {
+        Self { kernel }
+    }
+
+    /// `conv(x)`
+    pub(crate) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        self.then(x, Act::None)
+    }
+
+    /// `act(conv(x))`
+    pub(crate) fn then(&self, x: Tensor<B, 4>, act: Act) -> Tensor<B, 4> {
+        let residual = None;
+        B::convolve(x, None, &self.kernel, Post { residual, act })
+    }
+
+    /// `act(conv(x) + residual)`
+    pub(crate) fn add(&self, x: Tensor<B, 4>, residual: Tensor<B, 4>, act: Act) -> Tensor<B, 4> {
+        let residual = Some(residual);
+        B::convolve(x, None, &self.kernel, Post { residual, act })
+    }
+
+    /// `conv(act(norm(x))) + residual`
+    pub(crate) fn after_norm(
+        &self,
+        x: Tensor<B, 4>,
+        norm: &GroupNorm<B>,
+        act: Act,
+        residual: Option<Tensor<B, 4>>,
+    ) -> Tensor<B, 4> {
+        let post = Post {
+            residual,
+            act: Act::None,
+        };
+        B::convolve(x, Some(Pre { norm, act }), &self.kernel, post)
+    }
+}

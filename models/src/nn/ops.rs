@@ -1,0 +1,115 @@
+//! The seam between the models and a backend: what a backend may do better than burn's plain ops.
+//!
+//! A convolution takes in what stands before it and what follows it, because on every device these
+//! are bound by memory, and because fusing them is what keeps a 2048x2048 encode within its bound.
+
+use burn::tensor::{FloatDType, Tensor, backend::Backend, module, ops::PaddedConvOptions};
+
+use super::{Act, ConvShape, GroupNorm};
+
+/// What stands before a convolution: `act(norm(x))`.
+#[derive(Debug)]
+pub(crate) struct Pre<'a, B: Backend> {
+    pub(crate) norm: &'a GroupNorm<B>,
+    pub(crate) act: Act,
+}
+
+/// What follows a convolution: `act(y + residual)`.
+#[derive(Debug)]
+pub(crate) struct Post<B: Backend> {
+    pub(crate) residual: Option<Tensor<B, 4>>,
+    pub(crate) act: Act,
+}
+
+/// A backend on which encoders run.
+pub(crate) trait Ops: Backend {
+    /// A convolution's weights, laid out as this backend wants them, once, at load.
+    type Kernel: std::fmt::Debug + Send;
+
+    /// Lays out `weight` `[out, in / groups, kh, kw]` and `bias` `[out]`.
+    fn kernel(
+        weight: Tensor<Self, 4>,
+        bias: Option<Tensor<Self, 1>>,
+        shape: ConvShape,
+    ) -> Self::Kernel;
+
+    /// `post(conv(pre(x)))`
+    fn convolve(
+        x: Tensor<Self, 4>,
+        pre: Option<Pre<'_, Self>>,
+        kernel: &Self::Kernel,
+        post: Post<Self>,
+    ) -> Tensor<Self, 4>;
+
+    /// `act(norm(x))`
+    fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4>;
+}
+
+/// The kernel of a backend without its own: burn's tensors as they are.
+#[derive(Debug)]
+pub(crate) struct PlainKernel<B: Backend> {
+    weight: Tensor<B, 4>,
+    bias: Option<Tensor<B, 1>>,
+    shape: ConvShape,
+}
+
+impl<B: Backend> PlainKernel<B> {
+    pub(crate) fn new(weight: Tensor<B, 4>, bias: Option<Tensor<B, 1>>, shape: ConvShape) -> Self {
+        Self {
+            weight,
+            bias,
+            shape,
+        }
+    }
+}
+
+/// [`Ops::convolve`] in burn's own ops.
+pub(crate) fn plain_convolve<B: Backend>(
+    x: Tensor<B, 4>,
+    pre: Option<Pre<'_, B>>,
+    kernel: &PlainKernel<B>,
+    post: Post<B>,
+) -> Tensor<B, 4> {
+    let x = match pre {
+        Some(Pre { norm, act }) => plain_group_norm(x, norm, act),
+        None => x,
+    };
+    let x = x.permute([0, 3, 1, 2]);
+    let ConvShape {
+        stride,
+        pad: [top, left, bottom, right],
+        groups,
+        ..
+    } = kernel.shape;
+    let options =
+        PaddedConvOptions::asymmetric([stride; 2], [top, left], [bottom, right], [1, 1], groups);
+    let y = module::conv2d(x, kernel.weight.clone(), kernel.bias.clone(), options);
+    let y = y.permute([0, 2, 3, 1]);
+    let y = match post.residual {
+        Some(residual) => y + residual,
+        None => y,
+    };
+    post.act.apply(y)
+}
+
+/// [`Ops::group_norm`] in burn's own ops. Statistics are taken in f32 whatever the dtype: squares of
+/// activations overflow f16.
+pub(crate) fn plain_group_norm<B: Backend>(
+    x: Tensor<B, 4>,
+    norm: &GroupNorm<B>,
+    act: Act,
+) -> Tensor<B, 4> {
+    let dtype = x.dtype();
+    let [n, h, w, c] = x.dims();
+    let width = c / norm.groups;
+    let x = x
+        .cast(FloatDType::F32)
+        .reshape([n, h * w, norm.groups, width]);
+    let mean = |x: Tensor<B, 4>| x.mean_dim(1).mean_dim(3);
+    let x = x.clone() - mean(x);
+    let variance = mean(x.clone().square());
+    let x = (x / (variance + norm.eps).sqrt()).reshape([n, h, w, c]);
+    let channels = |t: &Tensor<B, 1>| t.clone().reshape([1, 1, 1, c]);
+    let x = x * channels(&norm.gamma) + channels(&norm.beta);
+    act.apply(x).cast(dtype)
+}
