@@ -1,1 +1,200 @@
-//! A Preheat replica.
+#![doc = include_str!("../README.md")]
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use preheat_proto::{FILE_DESCRIPTOR_SET, limits, v1::encoder_server::EncoderServer};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::oneshot,
+};
+use tonic::transport::server::{Server, TcpIncoming};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+mod around;
+mod config;
+mod error;
+mod health;
+mod metrics;
+mod service;
+mod signals;
+mod stack;
+
+mod engine;
+
+pub use config::{Args, Config};
+pub use engine::{Model, Settings};
+
+use engine::Engine;
+use health::Health;
+use metrics::Metrics;
+use service::Handlers;
+use stack::{Shared, stack};
+
+/// Bytes that a peer may send on one stream before the handler reads them.
+const STREAM_WINDOW: u32 = 16 << 20;
+/// The same for a whole connection: the memory that one connection can hold.
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Each frame costs a system call, so large ones; larger still only hurt the cache.
+const MAX_FRAME: u32 = 512 << 10;
+/// Streams that one connection may have open.
+const MAX_STREAMS: u32 = 128;
+/// A peer that is silent for so long is asked for a sign of life, and then has so long to give it.
+const KEEPALIVE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(20)];
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// After the last call is answered: how long its bytes may take to leave.
+const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// A whole replica, from options to exit: loads the models, serves, and drains on SIGTERM or
+/// SIGINT. A second signal ends the process at once.
+///
+/// # Errors
+/// A model that cannot be opened, an address that cannot be bound, an option that makes no sense.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    start_logging();
+    let config = Config::try_from(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    runtime.block_on(async {
+        // Bound before the models are loaded, so that a port in use is known at once; listening
+        // only after, so that nobody connects to a replica that cannot answer yet.
+        let socket = bind(config.listen)?;
+        if let Some(address) = config.metrics_listen {
+            metrics::export(address)
+                .with_context(|| format!("cannot serve metrics on {address}"))?;
+        }
+        let models = config.open_models()?;
+        introduce(&models);
+        let stop = signals::first().context("cannot listen for signals")?;
+        let listener = socket
+            .listen(BACKLOG)
+            .with_context(|| in_use(config.listen))?;
+        println!("listening on {}", listener.local_addr()?);
+        serve(listener, models, &config, stop).await
+    })
+}
+
+/// Serves on a bound socket until `shutdown` completes, then drains: health says NOT_SERVING, new
+/// calls are refused, calls in flight finish within `config.drain_timeout`.
+///
+/// # Errors
+/// Where threads cannot be started or the transport fails.
+pub async fn serve(
+    listener: TcpListener,
+    models: Vec<Model>,
+    config: &Config,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let engine = Engine::start(models, &config.engine, Arc::clone(&metrics))
+        .context("cannot start the threads of the engine")?;
+    let shared = Arc::new(Shared::new(engine, metrics));
+    let names = shared.engine.models().map(|(name, _)| name);
+    let (mut health, health_service) = Health::new(names).await;
+    let (close, closed) = oneshot::channel();
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(KEEPALIVE[0]));
+    let server = transport()
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(native(&shared))
+        .serve_with_incoming_shutdown(incoming, async {
+            let _ = closed.await;
+        });
+    let drain = async {
+        shutdown.await;
+        health.not_serving().await;
+        shared.refuse_new_calls();
+        // The listener stays open meanwhile: probes and balancers shall hear NOT_SERVING and
+        // UNAVAILABLE, not silence.
+        let done = tokio::time::timeout(config.drain_timeout, shared.all_calls_done()).await;
+        if done.is_err() {
+            let after = config.drain_timeout;
+            tracing::warn!(?after, "calls were still open when the drain timeout ended");
+        }
+        health.close().await;
+        let _ = close.send(());
+        tokio::time::sleep(FLUSH_TIME).await;
+        tracing::warn!(after = ?FLUSH_TIME, "peers still held connections open");
+    };
+    tokio::select! {
+        ended = server => ended.context("the transport failed"),
+        () = drain => Ok(()),
+    }
+}
+
+fn transport() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE[0]))
+        .http2_keepalive_timeout(Some(KEEPALIVE[1]))
+}
+
+fn native(shared: &Arc<Shared>) -> impl stack::Native {
+    let handlers = Handlers {
+        shared: Arc::clone(shared),
+    };
+    let service = EncoderServer::new(handlers)
+        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
+    stack(service, shared)
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A replica that is started again takes its port back without waiting for old connections.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    bind().with_context(|| in_use(address))
+}
+
+fn in_use(address: SocketAddr) -> String {
+    format!("cannot listen on {address}, choose another with --listen")
+}
+
+fn introduce(models: &[Model]) {
+    for Model { name, encoder } in models {
+        let spec = encoder.spec();
+        let (class, fingerprint) = (&spec.class, spec.fingerprint);
+        let (device, dtype) = (spec.device, spec.dtype);
+        tracing::info!(%class, %fingerprint, %device, %dtype, "model `{name}`");
+        if spec.untrained {
+            tracing::warn!(
+                "model `{name}` is UNTRAINED: its latents are good for trying things out and \
+                 useless for training"
+            );
+        }
+    }
+}
+
+fn start_logging() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    // Logs go to stderr, so that stdout holds the bound address and nothing else. A program that
+    // embeds a replica may have its own logging already, which is fine.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}

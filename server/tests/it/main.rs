@@ -1,1 +1,8 @@
-//! Black-box tests of a replica.
+//! A real replica on a real socket, and callers of every kind.
+
+// clippy's exception for tests does not cover the helpers of tests.
+#![allow(clippy::unwrap_used)]
+
+mod encode;
+mod files;
+mod harness;

@@ -1,0 +1,254 @@
+//! From the command line and the environment to plain values. Parsed here, once, at the edge.
+
+use std::{net::SocketAddr, num::NonZeroUsize, thread::available_parallelism, time::Duration};
+
+use anyhow::{Context, bail};
+use preheat_models::{DType, Device, Source};
+use preheat_proto::limits;
+
+use crate::engine::{Model, Settings};
+
+/// Payload bytes inside the replica, not counting what is still being received.
+const QUEUE_BYTES: usize = 1 << 30;
+
+/// Options of a replica. For other programs: a clap group, to be embedded with `flatten`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// A model to serve, and its name; may be repeated. SOURCE is a directory in the diffusers
+    /// layout, `builtin:tiny` (untrained, for trying things out), or
+    /// `synthetic[:channels=N,ms-per-megapixel=N,version=N]` (no weights at all)
+    #[arg(
+        long = "model",
+        value_name = "NAME=SOURCE",
+        env = "PREHEAT_MODEL",
+        value_delimiter = ';',
+        required = true
+    )]
+    pub models: Vec<String>,
+
+    /// Where to answer gRPC calls; port 0 takes a free one. The bound address is printed on stdout
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PREHEAT_LISTEN",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub listen: SocketAddr,
+
+    /// Where to serve Prometheus metrics; without it there are none
+    #[arg(long, value_name = "ADDR", env = "PREHEAT_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
+
+    /// Where the models run
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "PREHEAT_DEVICE",
+        default_value = "cpu"
+    )]
+    pub device: String,
+
+    /// What the models compute in: f32, f16 or bf16
+    #[arg(
+        long,
+        value_name = "DTYPE",
+        env = "PREHEAT_DTYPE",
+        default_value = "f32"
+    )]
+    pub dtype: String,
+
+    /// Threads that decode images [default: one a core]
+    #[arg(long, value_name = "N", env = "PREHEAT_DECODE_THREADS")]
+    pub decode_threads: Option<NonZeroUsize>,
+
+    /// Output pixels of a device batch [default: what the model prefers on the device]
+    #[arg(long, value_name = "N", env = "PREHEAT_BATCH_PIXELS")]
+    pub batch_pixels: Option<u64>,
+
+    /// Items of a device batch, at most
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PREHEAT_MAX_BATCH",
+        default_value = "64"
+    )]
+    pub max_batch: NonZeroUsize,
+
+    /// How long an idle device waits for items of the same shape that are still being decoded
+    #[arg(long, value_name = "N", env = "PREHEAT_LINGER_MS", default_value = "5")]
+    pub linger_ms: u64,
+
+    /// Output pixels inside the replica; past it the answer is "busy"
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PREHEAT_QUEUE_PIXELS",
+        default_value = "67108864"
+    )]
+    pub queue_pixels: u32,
+
+    /// Pixels that a source image may declare
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PREHEAT_MAX_SOURCE_PIXELS",
+        default_value_t = limits::MAX_SOURCE_PIXELS
+    )]
+    pub max_source_pixels: u64,
+
+    /// After SIGTERM, how long calls in flight may take to finish
+    #[arg(
+        long,
+        value_name = "S",
+        env = "PREHEAT_DRAIN_TIMEOUT",
+        default_value = "30"
+    )]
+    pub drain_timeout: u64,
+}
+
+/// What a replica is to do: [`Args`], understood and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to answer.
+    pub listen: SocketAddr,
+    /// Where to serve metrics.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Names and sources of the models.
+    pub models: Vec<(String, Source)>,
+    /// Where they run.
+    pub device: Device,
+    /// What they compute in.
+    pub dtype: DType,
+    /// The engine's bounds.
+    pub engine: Settings,
+    /// How long calls in flight may take to finish after the signal.
+    pub drain_timeout: Duration,
+}
+
+impl Args {
+    /// Parses options as typed, program name not included; for tests and other programs.
+    ///
+    /// # Errors
+    /// As the command line would say it.
+    pub fn parse_from<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("preheat-server"));
+        let matches = command.no_binary_name(true).try_get_matches_from(options)?;
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches)
+    }
+}
+
+impl TryFrom<&Args> for Config {
+    type Error = anyhow::Error;
+
+    fn try_from(args: &Args) -> anyhow::Result<Self> {
+        let mut models: Vec<(String, Source)> = Vec::with_capacity(args.models.len());
+        for text in &args.models {
+            let (name, source) = model(text)?;
+            if models.iter().any(|(known, _)| *known == name) {
+                bail!("--model {name}=... is given twice: names must differ");
+            }
+            models.push((name, source));
+        }
+        if args.max_source_pixels > limits::MAX_SOURCE_PIXELS {
+            let limit = limits::MAX_SOURCE_PIXELS;
+            bail!("--max-source-pixels may be at most {limit}, the limit of the protocol");
+        }
+        if args.queue_pixels == 0 || args.batch_pixels == Some(0) {
+            bail!("--queue-pixels and --batch-pixels must be at least 1");
+        }
+        let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            listen: args.listen,
+            metrics_listen: args.metrics_listen,
+            models,
+            device: args.device.parse().context("--device")?,
+            dtype: args.dtype.parse().context("--dtype")?,
+            engine: Settings {
+                decode_threads: args.decode_threads.map_or_else(cores, NonZeroUsize::get),
+                batch_pixels: args.batch_pixels,
+                max_batch: args.max_batch.get(),
+                linger: Duration::from_millis(args.linger_ms),
+                queue_pixels: args.queue_pixels,
+                queue_bytes: QUEUE_BYTES,
+                max_source_pixels: args.max_source_pixels,
+                align: limits::TENSOR_ALIGN,
+            },
+            drain_timeout: Duration::from_secs(args.drain_timeout),
+        })
+    }
+}
+
+impl Config {
+    /// Loads the models.
+    ///
+    /// # Errors
+    /// What is missing, and where it was looked for.
+    pub fn open_models(&self) -> anyhow::Result<Vec<Model>> {
+        let open = |(name, source): &(String, Source)| {
+            let encoder = preheat_models::open(source, self.device, self.dtype)
+                .with_context(|| format!("cannot serve model `{name}`"))?;
+            let name = name.clone();
+            Ok(Model { name, encoder })
+        };
+        self.models.iter().map(open).collect()
+    }
+}
+
+fn model(text: &str) -> anyhow::Result<(String, Source)> {
+    match text.split_once('=') {
+        Some((name, source)) if !name.is_empty() && !source.is_empty() => {
+            let source = source.parse().with_context(|| format!("--model {text}"))?;
+            Ok((name.to_owned(), source))
+        }
+        _ => bail!("--model {text}: write NAME=SOURCE, for example tiny=builtin:tiny"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(options: &[&str]) -> anyhow::Result<Config> {
+        Config::try_from(&Args::parse_from(options.iter().copied())?)
+    }
+
+    #[test]
+    fn several_models_and_their_options() {
+        let config = config(&[
+            "--model",
+            "a=synthetic:channels=16,version=2",
+            "--model",
+            "b=/x",
+        ]);
+        let models = config.unwrap().models;
+        assert_eq!(models[0].0, "a");
+        assert!(matches!(&models[0].1, Source::Synthetic(c) if c.channels == 16));
+        assert_eq!(models[1], ("b".to_owned(), Source::Directory("/x".into())));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (options, say) in [
+            (vec![], "--model"),
+            (vec!["--model", "tiny"], "NAME=SOURCE"),
+            (vec!["--model", "a=synthetic:colour=red"], "colour=red"),
+            (
+                vec!["--model", "a=synthetic", "--model", "a=synthetic"],
+                "twice",
+            ),
+            (vec!["--model", "a=synthetic", "--dtype", "fp8"], "fp8"),
+            (vec!["--model", "a=synthetic", "--device", "tpu"], "tpu"),
+            (
+                vec!["--model", "a=synthetic", "--listen", "here"],
+                "--listen",
+            ),
+            (
+                vec!["--model", "a=synthetic", "--queue-pixels", "0"],
+                "--queue-pixels",
+            ),
+        ] {
+            let said = format!("{:#}", config(&options).unwrap_err());
+            assert!(said.contains(say), "{options:?} said: {said}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Admission: how many pixels and bytes may be inside the replica, and when to come back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Refusal;
+use crate::metrics::Metrics;
+
+/// The shortest and longest pushback; the first also stands in before anything was measured.
+const PUSHBACK: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(5)];
+
+/// Payload bytes are counted in units of this many, because a semaphore hands out `u32`.
+const BYTES_UNIT: usize = 1024;
+
+/// The bound on what is inside the replica.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pixels: Arc<Semaphore>,
+    pixels_limit: u32,
+    bytes: Arc<Semaphore>,
+    bytes_limit: u32,
+    /// Pixels that the device encodes in a second, smoothed; 0 before the first batch.
+    rate: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+impl Queue {
+    /// A queue with room for so many output pixels and payload bytes.
+    pub(crate) fn new(pixels: u32, bytes: usize, metrics: Arc<Metrics>) -> Self {
+        let bytes_limit = units(bytes);
+        Self {
+            pixels: Arc::new(Semaphore::new(pixels as usize)),
+            pixels_limit: pixels,
+            bytes: Arc::new(Semaphore::new(bytes_limit as usize)),
+            bytes_limit,
+            rate: AtomicU64::new(0),
+            metrics,
+        }
+    }
+
+    /// The most output pixels that one call can ask for.
+    pub(crate) const fn pixels_limit(&self) -> u32 {
+        self.pixels_limit
+    }
+
+    /// A place for so many output pixels, or the news that there is none now. Never waits: being
+    /// full is an answer, and the caller knows better where else to go.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], or [`Refusal::TooLarge`] for what can never fit.
+    pub(crate) fn admit(&self, pixels: u64) -> Result<Ticket, Refusal> {
+        let wanted = u32::try_from(pixels)
+            .ok()
+            .filter(|wanted| *wanted <= self.pixels_limit)
+            .ok_or_else(|| {
+                let limit = self.pixels_limit;
+                Refusal::TooLarge(format!(
+                    "the call asks for {pixels} output pixels, but the queue of this replica \
+                     holds {limit}: send fewer items"
+                ))
+            })?;
+        let permit = take(&self.pixels, wanted).ok_or_else(|| self.busy(wanted))?;
+        self.show();
+        Ok(Ticket {
+            pixels: permit,
+            bytes: None,
+        })
+    }
+
+    /// Corrects a ticket taken on the caller's word to what its call turned out to be.
+    ///
+    /// # Errors
+    /// As [`Queue::admit`], if more is needed and not there.
+    pub(crate) fn settle(
+        &self,
+        ticket: &mut Ticket,
+        pixels: u64,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let held = ticket.pixels.num_permits() as u64;
+        if pixels > held {
+            ticket.pixels.merge(self.admit(pixels - held)?.pixels);
+        } else {
+            drop(ticket.pixels.split((held - pixels) as usize));
+        }
+        let wanted = units(bytes);
+        if wanted > self.bytes_limit {
+            let limit = self.bytes_limit as usize * BYTES_UNIT;
+            return Err(Refusal::TooLarge(format!(
+                "the call has {bytes} payload bytes, but the queue of this replica holds {limit}: \
+                 send fewer items"
+            )));
+        }
+        let permit = take(&self.bytes, wanted).ok_or_else(|| self.busy(0))?;
+        ticket.bytes = Some(permit);
+        Ok(())
+    }
+
+    /// Learns the speed of the device from a batch.
+    pub(crate) fn measured(&self, pixels: u64, took: Duration) {
+        let rate = pixels as f64 / took.as_secs_f64().max(1e-6);
+        let old = self.rate.load(Ordering::Relaxed) as f64;
+        let new = if old == 0.0 {
+            rate
+        } else {
+            old * 0.8 + rate * 0.2
+        };
+        self.rate.store(new as u64, Ordering::Relaxed);
+        self.show();
+    }
+
+    /// Estimates when `wanted` more pixels will fit, at the measured rate.
+    fn busy(&self, wanted: u32) -> Refusal {
+        let missing = (wanted as usize).saturating_sub(self.pixels.available_permits());
+        let retry_after = match self.rate.load(Ordering::Relaxed) {
+            0 => PUSHBACK[0],
+            rate => Duration::from_secs_f64(missing as f64 / rate as f64),
+        };
+        Refusal::Busy {
+            retry_after: retry_after.clamp(PUSHBACK[0], PUSHBACK[1]),
+        }
+    }
+
+    fn show(&self) {
+        let queued = self.pixels_limit as usize - self.pixels.available_permits();
+        self.metrics.queued_pixels.set(queued as f64);
+    }
+}
+
+/// A place in the queue, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pixels: OwnedSemaphorePermit,
+    bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Ticket {
+    /// Cuts off the share of one item, so that its place is free as soon as that item is done.
+    pub(crate) fn share(&mut self, pixels: u64, bytes: usize) -> Self {
+        // A share beyond what is left cannot happen after `settle`; it would come out empty.
+        let split = |permit: &mut OwnedSemaphorePermit, count: usize| {
+            let count = count.min(permit.num_permits());
+            permit.split(count).expect("count is at most what is held")
+        };
+        Self {
+            pixels: split(&mut self.pixels, pixels as usize),
+            bytes: self
+                .bytes
+                .as_mut()
+                .map(|permit| split(permit, bytes / BYTES_UNIT)),
+        }
+    }
+
+    /// Payload bytes are gone once the item is decoded.
+    pub(crate) fn release_bytes(&mut self) {
+        self.bytes = None;
+    }
+}
+
+fn take(semaphore: &Arc<Semaphore>, count: u32) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(semaphore).try_acquire_many_owned(count).ok()
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(BYTES_UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(pixels: u32) -> Queue {
+        Queue::new(pixels, 1 << 20, Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn a_place_comes_back_wherever_the_ticket_dies() {
+        let queue = queue(100);
+        let mut ticket = queue.admit(80).unwrap();
+        assert!(matches!(queue.admit(30), Err(Refusal::Busy { .. })));
+        drop(ticket.share(50, 0));
+        let second = queue.admit(70).unwrap();
+        drop((ticket, second));
+        queue.admit(100).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_claim_is_settled_both_ways() {
+        let queue = queue(100);
+        let mut low = queue.admit(10).unwrap();
+        queue.settle(&mut low, 60, 5000).unwrap();
+        assert!(matches!(queue.admit(41), Err(Refusal::Busy { .. })));
+        queue.settle(&mut low, 20, 0).unwrap();
+        queue.admit(80).unwrap();
+    }
+
+    #[test]
+    fn what_never_fits_is_not_busy() {
+        let queue = queue(100);
+        assert!(matches!(queue.admit(101), Err(Refusal::TooLarge(_))));
+        assert!(matches!(queue.admit(u64::MAX), Err(Refusal::TooLarge(_))));
+        let mut ticket = queue.admit(1).unwrap();
+        let settled = queue.settle(&mut ticket, 1, 2 << 20);
+        assert!(matches!(settled, Err(Refusal::TooLarge(_))));
+    }
+
+    #[test]
+    fn pushback_follows_the_measured_rate() {
+        let queue = queue(1000);
+        queue.measured(1000, Duration::from_secs(1));
+        let _held = queue.admit(1000).unwrap();
+        let Err(Refusal::Busy { retry_after }) = queue.admit(500) else {
+            panic!("admitted past the bound");
+        };
+        assert_eq!(retry_after, Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,136 @@
+//! Every metric of a replica: registered here, once, and passed on as handles.
+
+use std::net::SocketAddr;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+
+use crate::engine::{FaultKind, Refusal};
+
+/// Upper bounds of the buckets of durations: 0.5 ms to 33 s, doubling.
+const SECONDS: [f64; 17] = doubling(0.0005);
+/// Upper bounds of the buckets of items of a batch: 1 to 65536, doubling.
+const ITEMS: [f64; 17] = doubling(1.0);
+/// Upper bounds of the buckets of pixels of a batch: 64² to 16384², doubling.
+const PIXELS: [f64; 17] = doubling(4096.0);
+
+/// gRPC has the codes 0 to 16.
+const GRPC_CODES: usize = 17;
+
+/// Handles. Without an installed recorder they cost nothing and do nothing.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// Waiting for a decode thread.
+    pub(crate) queue_seconds: Histogram,
+    /// Decode, resize, crop, flip of one item.
+    pub(crate) decode_seconds: Histogram,
+    /// Waiting, decoded, for the device.
+    pub(crate) batch_wait_seconds: Histogram,
+    /// The device, one batch.
+    pub(crate) encode_seconds: Histogram,
+    /// Posterior, scale, rounding and layout of one answer.
+    pub(crate) finish_seconds: Histogram,
+    /// From headers to answer, one call.
+    pub(crate) call_seconds: Histogram,
+    /// Items of a device batch.
+    pub(crate) batch_items: Histogram,
+    /// Pixels of a device batch.
+    pub(crate) batch_pixels: Histogram,
+    /// Output pixels that are admitted and not yet answered.
+    pub(crate) queued_pixels: Gauge,
+    /// Calls turned away, by reason.
+    pub(crate) sheds: Sheds,
+    /// Items answered with a tensor.
+    pub(crate) items_ok: Counter,
+    calls: [Counter; GRPC_CODES],
+}
+
+/// Calls turned away before any work.
+#[derive(Debug)]
+pub(crate) struct Sheds {
+    /// Too many calls at once.
+    pub(crate) calls: Counter,
+    /// No room for their pixels.
+    pub(crate) pixels: Counter,
+    /// The replica drains.
+    pub(crate) draining: Counter,
+    /// The deadline passed.
+    pub(crate) deadline: Counter,
+}
+
+impl Metrics {
+    /// Registers all of them with the recorder of the process.
+    pub(crate) fn new() -> Self {
+        let shed = |reason: &'static str| counter!("preheat_sheds_total", "reason" => reason);
+        Self {
+            queue_seconds: histogram!("preheat_queue_seconds"),
+            decode_seconds: histogram!("preheat_decode_seconds"),
+            batch_wait_seconds: histogram!("preheat_batch_wait_seconds"),
+            encode_seconds: histogram!("preheat_encode_seconds"),
+            finish_seconds: histogram!("preheat_finish_seconds"),
+            call_seconds: histogram!("preheat_call_seconds"),
+            batch_items: histogram!("preheat_batch_items"),
+            batch_pixels: histogram!("preheat_batch_pixels"),
+            queued_pixels: gauge!("preheat_queued_pixels"),
+            sheds: Sheds {
+                calls: shed("calls"),
+                pixels: shed("pixels"),
+                draining: shed("draining"),
+                deadline: shed("deadline"),
+            },
+            items_ok: counter!("preheat_items_total", "outcome" => "ok"),
+            calls: std::array::from_fn(|code| {
+                let name = format!("{:?}", tonic::Code::from(code as i32));
+                counter!("preheat_calls_total", "code" => name)
+            }),
+        }
+    }
+
+    /// Counts a call that the queue refused.
+    pub(crate) fn shed(&self, refusal: &Refusal) {
+        if matches!(refusal, Refusal::Busy { .. }) {
+            self.sheds.pixels.increment(1);
+        }
+    }
+
+    /// Calls that ended with this gRPC code.
+    pub(crate) fn calls(&self, code: tonic::Code) -> &Counter {
+        &self.calls[code as usize % GRPC_CODES]
+    }
+
+    /// Items that failed this way. Failures are rare, so the handle is looked up each time.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn items_failed(&self, kind: FaultKind) -> Counter {
+        counter!("preheat_items_total", "outcome" => format!("{kind:?}"))
+    }
+}
+
+/// Serves the metrics of the process in Prometheus' format. Call before [`Metrics::new`], inside
+/// the runtime.
+///
+/// # Errors
+/// A port in use.
+pub(crate) fn export(listen: SocketAddr) -> anyhow::Result<()> {
+    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    // Without buckets the exporter makes summaries, which cannot be added up over replicas.
+    let (recorder, exporter) = PrometheusBuilder::new()
+        .with_http_listener(listen)
+        .set_buckets_for_metric(suffix("_seconds"), &SECONDS)?
+        .set_buckets_for_metric(suffix("_items"), &ITEMS)?
+        .set_buckets_for_metric(suffix("_pixels"), &PIXELS)?
+        .build()?;
+    metrics::set_global_recorder(recorder)
+        .map_err(|_| anyhow::anyhow!("this process already exports metrics elsewhere"))?;
+    tokio::spawn(exporter);
+    Ok(())
+}
+
+const fn doubling(first: f64) -> [f64; 17] {
+    let mut bounds = [first; 17];
+    let mut index = 1;
+    while index < bounds.len() {
+        bounds[index] = bounds[index - 1] * 2.0;
+        index += 1;
+    }
+    bounds
+}

@@ -1,0 +1,255 @@
+//! The handlers: wire → engine → wire. Besides the stack, health and errors, the only file that
+//! knows gRPC.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use preheat_models::{Posterior, Scale, Spec, image};
+use preheat_proto::{
+    Code, DType, Error, ItemCode, ItemReply, META_VERSION, Meta, ReplyMeta, RequestMeta,
+    batch::{ArchivedItemMeta, ArchivedRequestMeta, archive},
+    limits, v1,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    engine::{Answer, Call, Recipe, Refusal, Shape, Source, Ticket},
+    stack::{Place, Shared, Timing},
+};
+
+/// Bytes of a reply's archive that messages of failed items may take together.
+const MESSAGES_BYTES: usize = limits::MAX_META_BYTES / 2;
+
+/// The service `preheat.v1.Encoder`.
+#[derive(Clone, Debug)]
+pub(crate) struct Handlers {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[tonic::async_trait]
+impl v1::encoder_server::Encoder for Handlers {
+    async fn encode(
+        &self,
+        request: Request<v1::EncodeRequest>,
+    ) -> Result<Response<v1::EncodeResponse>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let ticket = extensions.get::<Place>().and_then(Place::take);
+        let timing = extensions.get::<Timing>().copied();
+        let timing = timing.ok_or_else(|| Status::internal("the deadline layer is missing"))?;
+        Ok(Response::new(self.answer(request, ticket, timing).await?))
+    }
+
+    async fn info(
+        &self,
+        _: Request<v1::InfoRequest>,
+    ) -> Result<Response<v1::InfoResponse>, Status> {
+        let engine = &self.shared.engine;
+        let pixels = u64::from(engine.queue().pixels_limit());
+        Ok(Response::new(v1::InfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            meta_version: META_VERSION,
+            models: engine.models().map(describe).collect(),
+            limits: Some(v1::Limits {
+                max_items: limits::MAX_ITEMS as u32,
+                max_message_bytes: limits::MAX_MESSAGE_BYTES as u64,
+                max_source_pixels: engine.max_source_pixels(),
+                max_output_pixels: limits::MAX_OUTPUT_PIXELS.min(pixels),
+            }),
+        }))
+    }
+}
+
+impl Handlers {
+    async fn answer(
+        &self,
+        request: v1::EncodeRequest,
+        ticket: Option<Ticket>,
+        timing: Timing,
+    ) -> Result<v1::EncodeResponse, Error> {
+        let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta)?;
+        let asked = meta.view();
+        asked.check(request.payloads.len())?;
+        let (model, fingerprint) = self.model(&request)?;
+        let bytes = request.payloads.iter().map(Bytes::len).sum();
+        let ticket = self.admit(ticket, asked.cost_pixels(), bytes)?;
+        let call = Call {
+            model,
+            shape: Shape {
+                width: asked.width.to_native(),
+                height: asked.height.to_native(),
+                frames: asked.frames.to_native(),
+            },
+            dtype: compute_dtype(asked.dtype.into()),
+            scale: match asked.scale.into() {
+                preheat_proto::Scale::Raw => Scale::Raw,
+                preheat_proto::Scale::Normalized => Scale::Normalized,
+            },
+            needed: timing.needed,
+            deadline: timing.deadline,
+            items: recipes(asked, request.payloads),
+        };
+        let answer = self.shared.engine.submit(call, ticket).await?;
+        let (meta, latents) = self.reply(meta.view(), answer)?;
+        Ok(v1::EncodeResponse {
+            meta_version: META_VERSION,
+            fingerprint,
+            meta,
+            latents,
+        })
+    }
+
+    fn model(&self, request: &v1::EncodeRequest) -> Result<(usize, String), Error> {
+        let engine = &self.shared.engine;
+        let Some((index, spec)) = engine.model(&request.model) else {
+            let served: Vec<_> = engine.models().map(|(name, _)| name).collect();
+            return Err(Error::new(
+                Code::UnknownModel,
+                format!(
+                    "no model `{}` here: served are {}",
+                    shorten(&request.model, limits::MAX_ITEM_MESSAGE_BYTES),
+                    served.join(", ")
+                ),
+            ));
+        };
+        let fingerprint = spec.fingerprint.to_string();
+        if !request.fingerprint.is_empty() && request.fingerprint != fingerprint {
+            return Err(Error::new(
+                Code::WrongFingerprint,
+                format!(
+                    "model `{}` is served here with fingerprint {fingerprint}, but the call wants \
+                     {}: its weights, config or dtype differ",
+                    request.model,
+                    shorten(&request.fingerprint, fingerprint.len())
+                ),
+            ));
+        }
+        Ok((index, fingerprint))
+    }
+
+    fn admit(&self, ticket: Option<Ticket>, pixels: u64, bytes: usize) -> Result<Ticket, Error> {
+        let queue = self.shared.engine.queue();
+        let admit = || {
+            let mut ticket = ticket.map_or_else(|| queue.admit(pixels), Ok)?;
+            queue.settle(&mut ticket, pixels, bytes)?;
+            Ok(ticket)
+        };
+        admit().map_err(|refusal: Refusal| {
+            self.shared.metrics.shed(&refusal);
+            refusal.into()
+        })
+    }
+
+    fn reply(&self, asked: &ArchivedRequestMeta, answer: Answer) -> Result<(Bytes, Bytes), Error> {
+        let metrics = &self.shared.metrics;
+        let longest = limits::MAX_ITEM_MESSAGE_BYTES.min(MESSAGES_BYTES / answer.items.len());
+        let item = |(asked, outcome): (&ArchivedItemMeta, _)| {
+            let id = asked.id.to_native();
+            let (offset, code, message) = match outcome {
+                Ok(offset) => (offset, ItemCode::Ok, String::new()),
+                Err(crate::engine::Fault { kind, message }) => {
+                    tracing::warn!(id, ?kind, message, "an item failed");
+                    metrics.items_failed(kind).increment(1);
+                    (0, kind.into(), shorten(&message, longest).to_owned())
+                }
+            };
+            ItemReply {
+                id,
+                offset: offset as u64,
+                code,
+                message,
+            }
+        };
+        let items: Vec<_> = asked.items.iter().zip(answer.items).map(item).collect();
+        let good = items.iter().filter(|item| item.code == ItemCode::Ok);
+        metrics.items_ok.increment(good.count() as u64);
+        let [channels, frames, height, width] = answer.shape.map(|side| side as u32);
+        let meta = archive(&ReplyMeta {
+            dtype: asked.dtype.into(),
+            posterior: asked.posterior.into(),
+            scale: asked.scale.into(),
+            shape: match asked.frames.to_native() {
+                1 => vec![channels, height, width],
+                _ => vec![channels, frames, height, width],
+            },
+            items,
+        })?;
+        Ok((meta, answer.latents.into()))
+    }
+}
+
+fn recipes(asked: &ArchivedRequestMeta, payloads: Vec<Bytes>) -> Vec<Recipe> {
+    let mut payloads = payloads.into_iter();
+    let recipe = |item: &ArchivedItemMeta| Recipe {
+        // `check` has seen that the counts add up.
+        payloads: payloads
+            .by_ref()
+            .take(item.payloads.to_native() as usize)
+            .collect(),
+        source: match item.source.into() {
+            preheat_proto::Source::Encoded => Source::Encoded,
+            preheat_proto::Source::Rgb8 => Source::Rgb8,
+        },
+        source_size: [
+            item.source_width.to_native(),
+            item.source_height.to_native(),
+        ],
+        transform: image::Transform {
+            resize: [
+                item.resize_width.to_native(),
+                item.resize_height.to_native(),
+            ],
+            crop: [item.crop_x.to_native(), item.crop_y.to_native()],
+            size: [asked.width.to_native(), asked.height.to_native()],
+            filter: match item.filter.into() {
+                preheat_proto::Filter::Bilinear => image::Filter::Bilinear,
+                preheat_proto::Filter::Bicubic => image::Filter::Bicubic,
+                preheat_proto::Filter::Lanczos => image::Filter::Lanczos,
+            },
+            flip: item.flip,
+        },
+        posterior: match asked.posterior.into() {
+            preheat_proto::Posterior::Mode => Posterior::Mode,
+            preheat_proto::Posterior::Sample => Posterior::Sample(item.seed.to_native()),
+            preheat_proto::Posterior::Moments => Posterior::Moments,
+        },
+    };
+    asked.items.iter().map(recipe).collect()
+}
+
+fn describe((name, spec): (&str, &Spec)) -> v1::Model {
+    v1::Model {
+        name: name.to_owned(),
+        fingerprint: spec.fingerprint.to_string(),
+        class_name: spec.class.clone(),
+        device: spec.device.to_string(),
+        compute_dtype: v1::DType::from(wire_dtype(spec.dtype)).into(),
+        latent_channels: spec.latent_channels as u32,
+        spatial_compression: spec.spatial_compression as u32,
+        temporal_compression: spec.temporal_compression as u32,
+        size_multiple: spec.size_multiple as u32,
+        has_posterior: spec.has_posterior,
+        untrained: spec.untrained,
+        preferred_batch_pixels: spec.preferred_batch_pixels,
+    }
+}
+
+fn compute_dtype(dtype: DType) -> preheat_models::DType {
+    match dtype {
+        DType::F32 => preheat_models::DType::F32,
+        DType::F16 => preheat_models::DType::F16,
+        DType::BF16 => preheat_models::DType::BF16,
+    }
+}
+
+fn wire_dtype(dtype: preheat_models::DType) -> DType {
+    match dtype {
+        preheat_models::DType::F32 => DType::F32,
+        preheat_models::DType::F16 => DType::F16,
+        preheat_models::DType::BF16 => DType::BF16,
+    }
+}
+
+/// At most so many bytes of a text, cut between characters.
+fn shorten(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}

@@ -1,0 +1,251 @@
+//! A replica on port 0 and a caller for it.
+
+use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use preheat_proto::{
+    DType, Filter, ItemCode, ItemMeta, META_VERSION, Meta, Posterior, ReplyMeta, RequestMeta,
+    Scale, Source, batch::archive, v1, v1::encoder_client::EncoderClient,
+};
+use preheat_server::{Args, Config, Model};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{Request, Status, transport::Channel};
+
+/// No test waits longer than this for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fails the test instead of waiting for ever.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("this took too long")
+}
+
+/// A replica in this process.
+pub(crate) struct Replica {
+    pub(crate) address: SocketAddr,
+    pub(crate) channel: Channel,
+    stop: Option<oneshot::Sender<()>>,
+    done: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Replica {
+    /// With options as typed.
+    pub(crate) async fn start(options: &[&str]) -> Self {
+        let config = config(options);
+        let models = config.open_models().unwrap();
+        Self::serve(config, models).await
+    }
+
+    /// With encoders made by the test.
+    pub(crate) async fn with_models(options: &[&str], models: Vec<Model>) -> Self {
+        let placeholder = ["--model", "unused=synthetic"];
+        Self::serve(config(&[options, &placeholder].concat()), models).await
+    }
+
+    async fn serve(config: Config, models: Vec<Model>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let done = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            preheat_server::serve(listener, models, &config, shutdown).await
+        });
+        let channel = connect(address).await;
+        Self {
+            address,
+            channel,
+            stop: Some(stop),
+            done,
+        }
+    }
+
+    pub(crate) fn client(&self) -> EncoderClient<Channel> {
+        client(self.channel.clone())
+    }
+
+    pub(crate) async fn encode(&self, ask: &Ask) -> Result<Reply, Status> {
+        ask.send(&mut self.client()).await
+    }
+
+    /// Asks for the drain, without waiting for it.
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) async fn stopped(self) {
+        let Self { stop, done, .. } = self;
+        drop(stop);
+        soon(done).await.unwrap().unwrap();
+    }
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    soon(endpoint.connect()).await.unwrap()
+}
+
+pub(crate) fn client(channel: Channel) -> EncoderClient<Channel> {
+    EncoderClient::new(channel).max_decoding_message_size(64 << 20)
+}
+
+pub(crate) fn config(options: &[&str]) -> Config {
+    let args = Args::parse_from(options.iter().copied()).unwrap();
+    Config::try_from(&args).unwrap()
+}
+
+/// A request in the making.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) model: String,
+    pub(crate) fingerprint: String,
+    pub(crate) meta: RequestMeta,
+    pub(crate) payloads: Vec<Bytes>,
+    pub(crate) headers: HashMap<&'static str, String>,
+}
+
+impl Ask {
+    /// For outputs of this size from model `m`, raw f32, mode.
+    pub(crate) fn new(width: u32, height: u32) -> Self {
+        Self {
+            model: "m".into(),
+            fingerprint: String::new(),
+            meta: RequestMeta {
+                width,
+                height,
+                frames: 1,
+                dtype: DType::F32,
+                posterior: Posterior::Mode,
+                scale: Scale::Raw,
+                items: vec![],
+            },
+            payloads: vec![],
+            headers: HashMap::new(),
+        }
+    }
+
+    /// Adds a file, cut at (x, y) without a resize.
+    pub(crate) fn file(mut self, bytes: &'static [u8], [w, h]: [u32; 2], [x, y]: [u32; 2]) -> Self {
+        self.meta.items.push(ItemMeta {
+            id: 100 + self.meta.items.len() as u64,
+            seed: 0,
+            source_width: w,
+            source_height: h,
+            resize_width: w,
+            resize_height: h,
+            crop_x: x,
+            crop_y: y,
+            payloads: 1,
+            source: Source::Encoded,
+            filter: Filter::Lanczos,
+            flip: false,
+        });
+        self.payloads.push(Bytes::from_static(bytes));
+        self
+    }
+
+    /// Adds raw pixels of one grey, the size of the output.
+    pub(crate) fn grey(self, value: u8) -> Self {
+        let size = [self.meta.width, self.meta.height];
+        let mut ask = self.file(&[], size, [0, 0]);
+        let last = ask.meta.items.last_mut().unwrap();
+        last.source = Source::Rgb8;
+        let bytes = size[0] as usize * size[1] as usize * 3;
+        *ask.payloads.last_mut().unwrap() = vec![value; bytes].into();
+        ask
+    }
+
+    /// Mirrors the item added last.
+    pub(crate) fn flipped(mut self) -> Self {
+        self.meta.items.last_mut().unwrap().flip = true;
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.insert(name, value.to_string());
+        self
+    }
+
+    pub(crate) fn request(&self) -> Request<v1::EncodeRequest> {
+        let mut request = Request::new(v1::EncodeRequest {
+            meta_version: META_VERSION,
+            model: self.model.clone(),
+            fingerprint: self.fingerprint.clone(),
+            meta: archive(&self.meta).unwrap(),
+            payloads: self.payloads.clone(),
+        });
+        for (name, value) in &self.headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        request
+    }
+
+    pub(crate) async fn send(&self, client: &mut EncoderClient<Channel>) -> Result<Reply, Status> {
+        let response = soon(client.encode(self.request())).await?.into_inner();
+        Ok(Reply::open(self, &response))
+    }
+}
+
+/// A checked answer.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) fingerprint: String,
+    pub(crate) shape: Vec<u32>,
+    pub(crate) bytes: usize,
+    pub(crate) items: Vec<Result<Vec<f32>, (ItemCode, String)>>,
+}
+
+impl Reply {
+    fn open(ask: &Ask, response: &v1::EncodeResponse) -> Self {
+        let meta = Meta::<ReplyMeta>::open(response.meta_version, &response.meta).unwrap();
+        let meta = meta.view();
+        let ids: Vec<u64> = ask.meta.items.iter().map(|item| item.id).collect();
+        let bytes = meta.check(&ids, response.latents.len()).unwrap();
+        let item = |item: &preheat_proto::batch::ArchivedItemReply| match item.code.into() {
+            ItemCode::Ok => {
+                let start = item.offset.to_native() as usize;
+                Ok(floats(
+                    &response.latents[start..start + bytes],
+                    ask.meta.dtype,
+                ))
+            }
+            code => Err((code, item.message.to_string())),
+        };
+        Self {
+            fingerprint: response.fingerprint.clone(),
+            shape: meta.shape.iter().map(|side| side.to_native()).collect(),
+            bytes: response.latents.len(),
+            items: meta.items.iter().map(item).collect(),
+        }
+    }
+
+    pub(crate) fn latent(&self, index: usize) -> &[f32] {
+        self.items[index]
+            .as_deref()
+            .expect("this item should be fine")
+    }
+
+    pub(crate) fn code(&self, index: usize) -> ItemCode {
+        self.items[index]
+            .as_ref()
+            .expect_err("this item should fail")
+            .0
+    }
+}
+
+fn floats(bytes: &[u8], dtype: DType) -> Vec<f32> {
+    match dtype {
+        DType::F32 => {
+            let value = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap());
+            bytes.chunks_exact(4).map(value).collect()
+        }
+        DType::BF16 => {
+            let value =
+                |b: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
+            bytes.chunks_exact(2).map(value).collect()
+        }
+        DType::F16 => unimplemented!("no test reads f16"),
+    }
+}
