@@ -1,1 +1,29 @@
-//! The Preheat loader.
+#![doc = include_str!("../README.md")]
+
+pub mod batch;
+pub mod config;
+pub mod dataset;
+mod embed;
+mod endpoint;
+mod error;
+mod loader;
+mod metrics;
+mod model;
+mod pipeline;
+pub mod plan;
+mod prepare;
+mod stack;
+mod state;
+mod stats;
+mod window;
+
+pub use batch::{Batch, Latents, SampleInfo};
+pub use config::{BadSamples, Config, Crop, Shuffle, Tail};
+pub use dataset::{Dataset, Progress};
+pub use error::Error;
+pub use loader::{DataLoader, Epoch};
+pub use model::Model;
+pub use preheat_proto::{DType, Filter, Posterior, Scale};
+pub use prepare::MAX_SUBSTITUTES;
+pub use state::{Identity, MAX_STATE_BYTES, STATE_VERSION, State};
+pub use stats::{BadSample, MAX_BAD_LISTED, SHORTEST_WAIT, Stats};

@@ -1,0 +1,239 @@
+//! What a run is. Plain data: parsed at the edge by whoever has a command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use preheat_proto::{DType, Filter, Posterior, Scale};
+
+pub use crate::plan::{Crop, Shuffle, Tail};
+use crate::{error::Error, state::State};
+
+/// Sides of output images are multiples of one of these.
+pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
+/// Default of [`Config::global_batch`].
+pub const DEFAULT_GLOBAL_BATCH: u32 = 32;
+/// Default of [`Config::target_area`]: 512 by 512.
+pub const DEFAULT_TARGET_AREA: u64 = 512 * 512;
+/// Default of [`Config::bucket_step`].
+pub const DEFAULT_BUCKET_STEP: u32 = 64;
+/// Default of [`Config::max_aspect`].
+pub const DEFAULT_MAX_ASPECT: f64 = 2.0;
+/// Default of [`Config::window_bytes`].
+pub const DEFAULT_WINDOW_BYTES: u64 = 1 << 30;
+/// Default of [`Config::max_batches_ahead`].
+pub const DEFAULT_BATCHES_AHEAD: u32 = 64;
+/// Default of [`Config::connect_timeout`].
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default of [`Config::attempt_timeout`].
+pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Default of [`Config::patience`].
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Largest [`Config::global_batch`].
+pub const MAX_GLOBAL_BATCH: u32 = 1 << 20;
+/// Largest [`Config::max_aspect`].
+pub const MAX_ASPECT: f64 = 16.0;
+/// Largest [`Config::max_batches_ahead`].
+pub const MAX_BATCHES_AHEAD: u32 = 4096;
+/// Largest [`Config::window_bytes`]: 1 TiB.
+pub const MAX_WINDOW_BYTES: u64 = 1 << 40;
+/// Longest [`Config::connect_timeout`].
+pub const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest [`Config::patience`] and [`Config::attempt_timeout`].
+pub const MAX_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// What to do about a sample that cannot be read or encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadSamples {
+    /// Stop with an error that names the file and the reason.
+    Fail,
+    /// Put in the next good sample of the same bucket's epoch order; count and report it.
+    Substitute,
+}
+
+/// A run of the loader.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of images, searched recursively.
+    pub dataset: PathBuf,
+    /// URI of a replica, for example `http://gpu-1:7000`.
+    pub endpoint: String,
+    /// A model that it serves.
+    pub model: String,
+    /// Samples of one step, over all ranks.
+    pub global_batch: u32,
+    /// Which of the ranks this loader feeds.
+    pub rank: u32,
+    /// Number of ranks. Must divide `global_batch`.
+    pub world_size: u32,
+    /// Seed of order, crops, flips and posterior draws.
+    pub seed: u64,
+    /// Stop after this many epochs; `None` for never.
+    pub epochs: Option<u64>,
+    /// Pixels of an output image, approached from below.
+    pub target_area: u64,
+    /// Sides of output images are multiples of this: one of [`BUCKET_STEPS`].
+    pub bucket_step: u32,
+    /// Most elongated output: longer over shorter side.
+    pub max_aspect: f64,
+    /// Interpolation of the resize.
+    pub filter: Filter,
+    /// Whether to mirror every other sample, at random.
+    pub flip: bool,
+    /// Where to cut what sticks out after the resize.
+    pub crop: Crop,
+    /// What of the posterior to deliver. Only `Mode` works for models without one.
+    pub posterior: Posterior,
+    /// Latents as the encoder leaves them, or as the diffusion model sees them.
+    pub scale: Scale,
+    /// Element type of the latents.
+    pub dtype: DType,
+    /// Order of samples and of batches.
+    pub shuffle: Shuffle,
+    /// What becomes of a bucket's last, incomplete batch.
+    pub tail: Tail,
+    /// What to do about a sample that cannot be read or encoded.
+    pub bad_samples: BadSamples,
+    /// Bytes of files and latents held for batches that the trainer has not taken yet. A batch
+    /// larger than this is still loaded, alone.
+    pub window_bytes: u64,
+    /// Batches held or under way that the trainer has not taken yet.
+    pub max_batches_ahead: u32,
+    /// Most samples of one request; `None` leaves it to pixels and to the replica's limits.
+    pub chunk_items: Option<u32>,
+    /// Output pixels of one request; `None` for what the model says it likes.
+    pub chunk_pixels: Option<u64>,
+    /// How long to look for a replica at start.
+    pub connect_timeout: Duration,
+    /// How long one attempt at a request may take.
+    pub attempt_timeout: Duration,
+    /// How long a request may be retried while the replica is away.
+    pub patience: Duration,
+    /// Where to start; the beginning if `None`.
+    pub resume: Option<State>,
+}
+
+impl Config {
+    /// One rank, seed 0, shuffled, centre crop, no flip, posterior mode, normalised `f32`, tails
+    /// padded, bad samples fail; the rest as the `DEFAULT_` constants of this module say.
+    pub fn new(
+        dataset: impl Into<PathBuf>,
+        endpoint: impl Into<String>,
+        model: impl Into<String>,
+    ) -> Self {
+        Self {
+            dataset: dataset.into(),
+            endpoint: endpoint.into(),
+            model: model.into(),
+            global_batch: DEFAULT_GLOBAL_BATCH,
+            rank: 0,
+            world_size: 1,
+            seed: 0,
+            epochs: None,
+            target_area: DEFAULT_TARGET_AREA,
+            bucket_step: DEFAULT_BUCKET_STEP,
+            max_aspect: DEFAULT_MAX_ASPECT,
+            filter: Filter::Lanczos,
+            flip: false,
+            crop: Crop::Center,
+            posterior: Posterior::Mode,
+            scale: Scale::Normalized,
+            dtype: DType::F32,
+            shuffle: Shuffle::Full,
+            tail: Tail::Pad,
+            bad_samples: BadSamples::Fail,
+            window_bytes: DEFAULT_WINDOW_BYTES,
+            max_batches_ahead: DEFAULT_BATCHES_AHEAD,
+            chunk_items: None,
+            chunk_pixels: None,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
+            patience: DEFAULT_PATIENCE,
+            resume: None,
+        }
+    }
+
+    /// Checks every field that can be checked without a dataset or a replica.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the field.
+    pub fn check(&self) -> Result<(), Error> {
+        within("global_batch", self.global_batch, 1, MAX_GLOBAL_BATCH)?;
+        within("world_size", self.world_size, 1, self.global_batch)?;
+        if !self.global_batch.is_multiple_of(self.world_size) {
+            let (batch, world) = (self.global_batch, self.world_size);
+            let reason = format!("is {world}, which does not divide global_batch, {batch}");
+            return Err(Error::config("world_size", reason));
+        }
+        within("rank", self.rank, 0, self.world_size - 1)?;
+        if !BUCKET_STEPS.contains(&self.bucket_step) {
+            let reason = format!("is {}, must be one of {BUCKET_STEPS:?}", self.bucket_step);
+            return Err(Error::config("bucket_step", reason));
+        }
+        let square = u64::from(self.bucket_step) * u64::from(self.bucket_step);
+        let most = preheat_proto::limits::MAX_OUTPUT_PIXELS;
+        within("target_area", self.target_area, square, most)?;
+        // Not `contains`: a NaN must fail too.
+        if !(self.max_aspect >= 1.0 && self.max_aspect <= MAX_ASPECT) {
+            let reason = format!("is {}, must be 1..={MAX_ASPECT}", self.max_aspect);
+            return Err(Error::config("max_aspect", reason));
+        }
+        within("window_bytes", self.window_bytes, 1, MAX_WINDOW_BYTES)?;
+        let ahead = self.max_batches_ahead;
+        within("max_batches_ahead", ahead, 1, MAX_BATCHES_AHEAD)?;
+        if self.chunk_items == Some(0) {
+            return Err(Error::config("chunk_items", "is 0, must be at least 1"));
+        }
+        for (field, value, longest) in [
+            ("connect_timeout", self.connect_timeout, MAX_CONNECT_TIMEOUT),
+            ("attempt_timeout", self.attempt_timeout, MAX_PATIENCE),
+            ("patience", self.patience, MAX_PATIENCE),
+        ] {
+            if value.is_zero() || value > longest {
+                let reason = format!("is {value:?}, must be above 0 and at most {longest:?}");
+                return Err(Error::config(field, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), Error> {
+    if value < least || value > most {
+        let reason = format!("is {value}, must be {least}..={most}");
+        return Err(Error::config(field, reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::new("photos", "http://[::1]:1", "vae");
+        change(&mut config);
+        config.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_fine() {
+        Config::new("photos", "http://[::1]:1", "vae")
+            .check()
+            .unwrap();
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        assert!(refused(|c| c.world_size = 3).contains("`world_size` is 3, which does not divide"));
+        assert!(refused(|c| c.rank = 1).contains("`rank` is 1, must be 0..=0"));
+        assert!(refused(|c| c.bucket_step = 24).contains("one of [8, 16, 32, 64]"));
+        assert!(refused(|c| c.max_aspect = f64::NAN).contains("`max_aspect`"));
+        assert!(refused(|c| c.target_area = 1).contains("`target_area`"));
+        assert!(refused(|c| c.patience = Duration::ZERO).contains("`patience`"));
+    }
+}

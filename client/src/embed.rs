@@ -1,0 +1,156 @@
+//! One chunk of images in, latents out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use preheat_proto::{
+    DType, Error as CallError, Filter, ItemCode, ItemMeta, META_VERSION, Posterior, RequestMeta,
+    Scale, Source, batch::archive, v1::EncodeRequest,
+};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use crate::{
+    config::Config,
+    endpoint::EncodeCall,
+    model::Model,
+    plan::{Size, Transform},
+    stack::EncodeStack,
+    stats::Recorder,
+};
+
+/// One image on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) id: u64,
+    pub(crate) seed: u64,
+    pub(crate) transform: Transform,
+    pub(crate) payload: Bytes,
+}
+
+/// An encoded chunk.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) latents: Bytes,
+    /// Where each item's tensor starts, or why the item is bad.
+    pub(crate) tensors: Vec<Result<usize, String>>,
+}
+
+/// Turns chunks into calls of the stack.
+#[derive(Clone)]
+pub(crate) struct Embedder {
+    stack: EncodeStack,
+    model: Arc<Model>,
+    recorder: Recorder,
+    dtype: DType,
+    posterior: Posterior,
+    scale: Scale,
+    filter: Filter,
+}
+
+impl Embedder {
+    pub(crate) fn new(
+        stack: EncodeStack,
+        model: Arc<Model>,
+        config: &Config,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            stack,
+            model,
+            recorder,
+            dtype: config.dtype,
+            posterior: config.posterior,
+            scale: config.scale,
+            filter: config.filter,
+        }
+    }
+
+    /// Encodes items that share an output size. Bad items fail one by one, in the chunk.
+    pub(crate) async fn embed(
+        &self,
+        size: Size,
+        items: Vec<Item>,
+        needed_at: Instant,
+    ) -> Result<Chunk, CallError> {
+        if items.is_empty() {
+            return Ok(Chunk {
+                latents: Bytes::new(),
+                tensors: Vec::new(),
+            });
+        }
+        let start = Instant::now();
+        let call = self.call(size, items, needed_at)?;
+        let reply = self.stack.clone().oneshot(call).await?;
+        self.recorder
+            .metrics
+            .call
+            .record(start.elapsed().as_secs_f64());
+        let tensors = reply.meta.view().items.iter();
+        let tensors = tensors.map(|item| match ItemCode::from(item.code) {
+            // The offset was checked against the latents, so it fits.
+            ItemCode::Ok => Ok(item.offset.to_native() as usize),
+            code if item.message.is_empty() => Err(format!("{code:?}")),
+            _ => Err(item.message.as_str().to_owned()),
+        });
+        Ok(Chunk {
+            tensors: tensors.collect(),
+            latents: reply.latents,
+        })
+    }
+
+    fn call(
+        &self,
+        size: Size,
+        items: Vec<Item>,
+        needed_at: Instant,
+    ) -> Result<EncodeCall, CallError> {
+        let ids = items.iter().map(|item| item.id).collect();
+        let meta = archive(&RequestMeta {
+            width: size.width,
+            height: size.height,
+            frames: 1,
+            dtype: self.dtype,
+            posterior: self.posterior,
+            scale: self.scale,
+            items: items.iter().map(|item| self.item(item)).collect(),
+        })?;
+        Ok(EncodeCall {
+            cost_pixels: size.area() * items.len() as u64,
+            request: EncodeRequest {
+                meta_version: META_VERSION,
+                model: self.model.name.clone(),
+                fingerprint: self.model.fingerprint.clone(),
+                meta,
+                payloads: items.into_iter().map(|item| item.payload).collect(),
+            },
+            ids,
+            expected: Arc::new(self.model.expected(size)),
+            needed_at,
+        })
+    }
+
+    fn item(&self, item: &Item) -> ItemMeta {
+        let Transform {
+            source,
+            resize,
+            crop_x,
+            crop_y,
+            flip,
+        } = item.transform;
+        ItemMeta {
+            id: item.id,
+            seed: item.seed,
+            source_width: source.width,
+            source_height: source.height,
+            resize_width: resize.width,
+            resize_height: resize.height,
+            crop_x,
+            crop_y,
+            payloads: 1,
+            source: Source::Encoded,
+            filter: self.filter,
+            flip,
+        }
+    }
+}

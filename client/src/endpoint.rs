@@ -1,0 +1,217 @@
+//! One replica behind one HTTP/2 connection: the innermost service of the stack.
+
+use std::{
+    error::Error as _,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use preheat_proto::{
+    Code, DType, Error as CallError, ItemCode, Meta, Posterior, ReplyMeta, Scale, headers, limits,
+    v1::{EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, encoder_client::EncoderClient},
+};
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Status, transport::Channel};
+use tower::Service;
+
+use crate::{config::Config, error::Error, stats::Recorder};
+
+/// Flow-control window of one call: what may be under way unread.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// The same for the connection: four slow calls do not stop a fifth.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// Largest frame a replica may send us: each costs a system call and a wake-up.
+const MAX_FRAME_BYTES: u32 = 512 * 1024;
+/// How often a silent replica is asked whether it lives, even between calls.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to say so: then its calls fail, and are retried.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One chunk on its way. Cheap to clone, so that it can be sent again.
+#[derive(Clone, Debug)]
+pub(crate) struct EncodeCall {
+    /// What to send.
+    pub(crate) request: EncodeRequest,
+    /// The items' names, in order.
+    pub(crate) ids: Arc<[u64]>,
+    /// What every answer must be.
+    pub(crate) expected: Arc<Expected>,
+    /// Output pixels.
+    pub(crate) cost_pixels: u64,
+    /// When the trainer needs the answer.
+    pub(crate) needed_at: Instant,
+}
+
+/// What every answer to a call must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// Shape of one tensor.
+    pub(crate) shape: Vec<u32>,
+    /// Element type.
+    pub(crate) dtype: DType,
+    /// What the tensors hold.
+    pub(crate) posterior: Posterior,
+    /// Their scale.
+    pub(crate) scale: Scale,
+}
+
+/// A checked answer.
+#[derive(Debug)]
+pub(crate) struct EncodeReply {
+    /// Status and place of every item.
+    pub(crate) meta: Meta<ReplyMeta>,
+    /// The tensors.
+    pub(crate) latents: Bytes,
+}
+
+/// A replica. Clones share its connection, which is made when needed and remade when lost.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    client: EncoderClient<Channel>,
+    attempt_timeout: Duration,
+    recorder: Recorder,
+}
+
+impl Endpoint {
+    /// Connects lazily. Must be called inside a runtime.
+    pub(crate) fn new(config: &Config, recorder: Recorder) -> Result<Self, Error> {
+        let advice = "must look like http://host:port";
+        let refuse = |why| Error::config("endpoint", format!("is `{}`, {why}", config.endpoint));
+        let endpoint = tonic::transport::Endpoint::from_shared(config.endpoint.clone())
+            .map_err(|_| refuse(advice))?;
+        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
+            return Err(refuse(advice));
+        }
+        let channel = endpoint
+            .connect_timeout(config.connect_timeout)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        let client = EncoderClient::new(channel)
+            .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
+        Ok(Self {
+            client,
+            attempt_timeout: config.attempt_timeout,
+            recorder,
+        })
+    }
+
+    /// What the replica serves.
+    pub(crate) async fn info(&self) -> Result<InfoResponse, CallError> {
+        let answer = self.client.clone().info(InfoRequest {}).await;
+        answer.map(tonic::Response::into_inner).map_err(translate)
+    }
+
+    async fn encode(mut self, call: EncodeCall) -> Result<EncodeReply, CallError> {
+        let wanted = call.request.fingerprint.clone();
+        let payloads: usize = call.request.payloads.iter().map(Bytes::len).sum();
+        self.recorder
+            .sent((payloads + call.request.meta.len()) as u64);
+        let mut request = Request::new(call.request);
+        // The time left is computed for each attempt: a retried call is more urgent.
+        let needed_in = call.needed_at.saturating_duration_since(Instant::now());
+        let needed_in = u64::try_from(needed_in.as_millis()).unwrap_or(u64::MAX);
+        let metadata = request.metadata_mut();
+        metadata.insert(headers::COST_PIXELS, call.cost_pixels.into());
+        metadata.insert(headers::NEEDED_IN_MS, needed_in.into());
+        request.set_timeout(self.attempt_timeout);
+        // Around the whole answer: tonic's own timeout ends when the first bytes arrive.
+        let answer = timeout(self.attempt_timeout, self.client.encode(request)).await;
+        let Ok(answer) = answer else {
+            let waited = self.attempt_timeout;
+            return Err(CallError::new(
+                Code::Deadline,
+                format!("no answer within {waited:?}"),
+            ));
+        };
+        let reply = answer.map_err(translate)?.into_inner();
+        self.recorder
+            .received((reply.latents.len() + reply.meta.len()) as u64);
+        check(reply, &wanted, &call.ids, &call.expected)
+    }
+}
+
+impl Service<EncodeCall> for Endpoint {
+    type Response = EncodeReply;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<EncodeReply, CallError>>;
+
+    /// Always: the choice of a connection belongs in `call`, where the cost is known.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: EncodeCall) -> Self::Future {
+        Box::pin(self.clone().encode(call))
+    }
+}
+
+/// Holds an answer against the call, here, so that a replica that breaks the contract counts as
+/// faulty and the call can be tried elsewhere.
+fn check(
+    reply: EncodeResponse,
+    fingerprint: &str,
+    ids: &[u64],
+    expected: &Expected,
+) -> Result<EncodeReply, CallError> {
+    if reply.fingerprint != fingerprint {
+        let seen = reply.fingerprint;
+        let what = format!("answered with fingerprint {seen} where {fingerprint} is pinned");
+        return Err(CallError::new(Code::WrongFingerprint, what));
+    }
+    let broken = |what: String| CallError::new(Code::Internal, format!("broken reply: {what}"));
+    // Whatever code the check reports, the fault is the replica's.
+    let meta = Meta::<ReplyMeta>::open(reply.meta_version, &reply.meta)
+        .map_err(|error| broken(error.message))?;
+    let view = meta.view();
+    view.check(ids, reply.latents.len())?;
+    let seen = Expected {
+        shape: view.shape.iter().map(|side| side.to_native()).collect(),
+        dtype: view.dtype.into(),
+        posterior: view.posterior.into(),
+        scale: view.scale.into(),
+    };
+    let scaled = expected.posterior != Posterior::Moments;
+    let same = seen.shape == expected.shape
+        && seen.dtype == expected.dtype
+        && seen.posterior == expected.posterior
+        && (seen.scale == expected.scale || !scaled);
+    if !same {
+        return Err(broken(format!("{seen:?} where {expected:?} was asked")));
+    }
+    for item in view.items.iter() {
+        if ItemCode::from(item.code) == ItemCode::Internal {
+            let (id, why) = (item.id, item.message.as_str());
+            return Err(CallError::new(
+                Code::Internal,
+                format!("sample {id}: {why}"),
+            ));
+        }
+    }
+    Ok(EncodeReply {
+        latents: reply.latents,
+        meta,
+    })
+}
+
+/// A status with a cause was not sent by the replica: the connection failed. Whatever code tonic
+/// gave it, the replica is away.
+fn translate(status: Status) -> CallError {
+    let mut cause = status.source();
+    while let Some(deeper) = cause.and_then(|error| error.source()) {
+        cause = Some(deeper);
+    }
+    match cause {
+        Some(cause) => CallError::new(Code::Unavailable, cause.to_string()),
+        None => CallError::from(&status),
+    }
+}

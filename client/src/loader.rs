@@ -1,0 +1,345 @@
+//! The loader: plan, read, embed, window, batch.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
+
+use crate::{
+    batch::Batch,
+    config::{BadSamples, Config},
+    dataset::Dataset,
+    embed::Embedder,
+    endpoint::Endpoint,
+    error::Error,
+    model::Model,
+    pipeline::{Cursor, Pipeline, Prepared, Slot},
+    plan::{Plan, PlanSpec, Report, TransformSpec, buckets},
+    prepare::Run,
+    stack::stack,
+    state::{Identity, STATE_VERSION, State},
+    stats::{Recorder, Stats},
+    window::Window,
+};
+
+/// Threads of the loader's runtime: they move bytes, and wait.
+const WORKER_THREADS: usize = 2;
+/// Files read at once.
+const READ_THREADS: usize = 16;
+
+/// Delivers a run's batches, in order, from inside the trainer's process.
+///
+/// The interface blocks, and can be used with or without an async runtime around it. Dropping it
+/// cancels everything under way.
+pub struct DataLoader {
+    run: Arc<Run>,
+    identity: Identity,
+    at: Cursor,
+    failed: Option<Error>,
+    window: (u64, u32),
+    /// Declared before the runtime, and so dropped before it.
+    pipeline: Pipeline,
+    runtime: Background,
+}
+
+/// A runtime that may be dropped anywhere: a plain one panics inside another.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn start() -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .max_blocking_threads(READ_THREADS)
+            .thread_name("preheat-loader")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("taken in drop only").handle()
+    }
+
+    /// Blocks for a future, also inside another runtime, where `block_on` would panic.
+    fn wait<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, result) = flume::bounded(1);
+        self.handle().spawn(async move {
+            let _ = sender.send(future.await);
+        });
+        result
+            .recv()
+            .map_err(|_| Error::Internal("a task of the loader panicked".into()))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl DataLoader {
+    /// Indexes the dataset, finds the model, and starts to work ahead.
+    ///
+    /// # Errors
+    /// A config that makes no sense, a dataset that cannot be read, nobody at the endpoint, a
+    /// model that is not there or cannot do what is asked, a state of another run.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let dataset = Dataset::open(&config.dataset, config.bad_samples, &|_| {})?;
+        Self::with_dataset(config, Arc::new(dataset))
+    }
+
+    /// The same with an index made before, to show its progress or to share it.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
+        config.check()?;
+        let plan = Plan::new(plan_spec(&config), dataset.sizes())?;
+        let unusable = unusable(&config, &dataset, &plan)?;
+        let recorder = Recorder::new();
+        let runtime = Background::start()?;
+        let endpoint = {
+            let _inside = runtime.handle().enter();
+            Endpoint::new(&config, recorder.clone())?
+        };
+        let (pinning, settings) = (endpoint.clone(), config.clone());
+        let model = runtime.wait(async move { Model::pin(&pinning, &settings).await })??;
+        model.check_sizes(plan.report().buckets.iter().map(|bucket| bucket.size))?;
+        let model = Arc::new(model);
+        let samples = (dataset.fingerprint().to_owned(), dataset.len());
+        let identity = Identity::new(&config, samples, model.fingerprint.clone());
+        let at = start_at(&identity, &plan, config.resume.as_ref())?;
+        let stack = stack(endpoint, config.patience, recorder.clone());
+        let run = Arc::new(Run {
+            embedder: Embedder::new(stack, model.clone(), &config, recorder.clone()),
+            policy: config.bad_samples,
+            ranks: (config.rank, config.world_size),
+            epochs: config.epochs,
+            dataset,
+            plan,
+            model,
+            recorder,
+            unusable,
+        });
+        let window = (config.window_bytes, config.max_batches_ahead);
+        let ahead = Window::new(window.0, window.1);
+        Ok(Self {
+            pipeline: Pipeline::start(runtime.handle(), run.clone(), at, ahead),
+            failed: None,
+            run,
+            identity,
+            at,
+            window,
+            runtime,
+        })
+    }
+
+    /// The next batch; `None` once at the end of each epoch, and for ever after the last.
+    ///
+    /// # Errors
+    /// A bad sample under [`BadSamples::Fail`](crate::BadSamples::Fail), or a call that failed for
+    /// good. The batch is not skipped: the loader stops, and [`Self::state`] still names it.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(Error::Stopped(error.to_string()));
+        }
+        if self
+            .run
+            .epochs
+            .is_some_and(|epochs| self.at.epoch >= epochs)
+        {
+            return Ok(None);
+        }
+        let asked = Instant::now();
+        match self.take(asked) {
+            Ok(Some(batch)) => {
+                self.at.step += 1;
+                Ok(Some(batch))
+            }
+            Ok(None) => {
+                self.at = Cursor {
+                    epoch: self.at.epoch + 1,
+                    step: 0,
+                };
+                Ok(None)
+            }
+            Err(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn take(&self, asked: Instant) -> Result<Option<Batch>, Error> {
+        let crashed = |_| Error::Internal("a task of the loader panicked".into());
+        let (result, task) = match self.pipeline.slots.recv().map_err(crashed)? {
+            Slot::EpochEnd => return Ok(None),
+            Slot::Batch { result, task } => (result, task),
+        };
+        self.pipeline.window.asked(asked);
+        let prepared = result.recv().map_err(crashed)??;
+        drop(task);
+        let Prepared {
+            batch,
+            admission,
+            ready,
+        } = prepared;
+        drop(admission);
+        self.pipeline.window.taken();
+        let images = batch.samples.len() as u64;
+        self.run
+            .recorder
+            .taken(images, asked.elapsed(), &self.pipeline.window);
+        drop(ready);
+        if (batch.epoch, batch.step) != (self.at.epoch, self.at.step) {
+            return Err(Error::Internal("a batch out of order".into()));
+        }
+        Ok(Some(batch))
+    }
+
+    /// The batches up to the end of the current epoch. Dropping it early loses nothing: the next
+    /// one goes on from there.
+    pub fn epoch(&mut self) -> Epoch<'_> {
+        Epoch {
+            loader: self,
+            over: false,
+        }
+    }
+
+    /// Where the run is: save it with a checkpoint.
+    pub fn state(&self) -> State {
+        State {
+            state_version: STATE_VERSION,
+            epoch: self.at.epoch,
+            step: self.at.step,
+            run: self.identity.clone(),
+        }
+    }
+
+    /// Goes to a saved place, forwards or back, without reading or skipping anything.
+    ///
+    /// # Errors
+    /// [`Error::StateMismatch`] for a state of another run; the loader is then unchanged.
+    pub fn load_state(&mut self, state: &State) -> Result<(), Error> {
+        let at = start_at(&self.identity, &self.run.plan, Some(state))?;
+        let ahead = Window::new(self.window.0, self.window.1);
+        self.pipeline = Pipeline::start(self.runtime.handle(), self.run.clone(), at, ahead);
+        self.failed = None;
+        self.at = at;
+        Ok(())
+    }
+
+    /// Steps of one epoch.
+    pub fn steps(&self) -> u64 {
+        self.run.plan.steps()
+    }
+
+    /// What becomes of the samples: buckets, padding, what is dropped.
+    pub fn report(&self) -> Report {
+        self.run.plan.report()
+    }
+
+    /// The dataset.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.run.dataset
+    }
+
+    /// The model, as its replica describes it.
+    pub fn model(&self) -> &Model {
+        &self.run.model
+    }
+
+    /// What has been done so far.
+    pub fn stats(&self) -> Stats {
+        self.run.recorder.snapshot(&self.pipeline.window)
+    }
+}
+
+/// The rest of an epoch. Made by [`DataLoader::epoch`].
+pub struct Epoch<'a> {
+    loader: &'a mut DataLoader,
+    over: bool,
+}
+
+impl Epoch<'_> {
+    /// The loader, for its state or statistics between batches.
+    pub fn loader(&self) -> &DataLoader {
+        self.loader
+    }
+}
+
+impl Iterator for Epoch<'_> {
+    type Item = Result<Batch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let next = self.loader.next_batch().transpose();
+        self.over = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+fn plan_spec(config: &Config) -> PlanSpec {
+    PlanSpec {
+        seed: config.seed,
+        global_batch: config.global_batch,
+        shuffle: config.shuffle,
+        tail: config.tail,
+        buckets: buckets(config.target_area, config.bucket_step, config.max_aspect),
+        transform: TransformSpec {
+            crop: config.crop,
+            flip: config.flip,
+        },
+    }
+}
+
+/// Every sample that the plan cannot use, with the reason.
+fn unusable(
+    config: &Config,
+    dataset: &Dataset,
+    plan: &Plan,
+) -> Result<BTreeMap<u64, String>, Error> {
+    let mut unusable = BTreeMap::new();
+    for &id in plan.unusable() {
+        let reason = match (dataset.bad().get(&id), dataset.size(id)) {
+            (None, Some(size)) => format!("{size} is too elongated to cover any bucket"),
+            (known, _) => known.cloned().unwrap_or_default(),
+        };
+        if config.bad_samples == BadSamples::Fail {
+            let key = dataset.key(id).to_owned();
+            return Err(Error::BadSample { key, reason });
+        }
+        unusable.insert(id, reason);
+    }
+    Ok(unusable)
+}
+
+/// Where to start: what `resume` says if it belongs to this run.
+fn start_at(identity: &Identity, plan: &Plan, resume: Option<&State>) -> Result<Cursor, Error> {
+    let Some(state) = resume else {
+        return Ok(Cursor { epoch: 0, step: 0 });
+    };
+    identity.accept(&state.run)?;
+    if state.step > plan.steps() {
+        let (step, steps) = (state.step, plan.steps());
+        return Err(Error::State(format!(
+            "step is {step}, and an epoch has {steps}"
+        )));
+    }
+    Ok(Cursor {
+        epoch: state.epoch,
+        step: state.step,
+    })
+}

@@ -1,0 +1,127 @@
+//! A keyed permutation with random access: where position `i` of a shuffled list points.
+//!
+//! A balanced Feistel network permutes `0..4^k` for the smallest such power that holds the list;
+//! results beyond its end are fed back in until one falls inside (cycle walking), which is again a
+//! permutation. Nothing is stored and nothing is skipped, so resuming anywhere costs the same.
+
+use super::seeds::mix;
+
+/// More rounds than four, which are enough for a secret key and long lists: short lists mix less
+/// in each of them.
+const ROUNDS: usize = 6;
+/// Even a list of two is walked inside 64 values: smaller networks are badly mixed.
+const MIN_HALF_BITS: u32 = 3;
+
+/// A permutation of `0..len`.
+#[derive(Clone, Debug)]
+pub struct Permutation {
+    len: u64,
+    half_bits: u32,
+    keys: [u64; ROUNDS],
+}
+
+impl Permutation {
+    /// The permutation of `0..len` named `key`.
+    ///
+    /// # Panics
+    /// Past 2^62 entries.
+    pub fn new(len: u64, key: u64) -> Self {
+        assert!(len <= 1 << 62, "a list of {len} entries");
+        let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
+        let half_bits = bits.div_ceil(2).max(MIN_HALF_BITS);
+        let mut state = key;
+        let keys = std::array::from_fn(|_| {
+            state = mix(state);
+            state
+        });
+        Self {
+            len,
+            half_bits,
+            keys,
+        }
+    }
+
+    /// What stands at position `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below the length.
+    pub fn get(&self, index: u64) -> u64 {
+        assert!(index < self.len, "position {index} of {}", self.len);
+        let mut value = index;
+        // Ends: the network is a permutation, so walking returns to `index` at the latest.
+        loop {
+            value = self.network(value);
+            if value < self.len {
+                return value;
+            }
+        }
+    }
+
+    fn network(&self, value: u64) -> u64 {
+        let mask = (1_u64 << self.half_bits) - 1;
+        let (mut left, mut right) = (value >> self.half_bits, value & mask);
+        for key in self.keys {
+            (left, right) = (right, left ^ (mix(right ^ key) & mask));
+        }
+        (left << self.half_bits) | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn is_a_bijection(len in 1_u64..3000, key: u64) {
+            let order = Permutation::new(len, key);
+            let mut seen: Vec<u64> = (0..len).map(|index| order.get(index)).collect();
+            seen.sort_unstable();
+            prop_assert!(seen.iter().copied().eq(0..len));
+        }
+
+        #[test]
+        fn stays_inside_long_lists(len in 1_u64..1 << 62, key: u64, at: u64) {
+            prop_assert!(Permutation::new(len, key).get(at % len) < len);
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_an_order() {
+        let order = |key| -> Vec<u64> {
+            let order = Permutation::new(1000, key);
+            (0..1000).map(|index| order.get(index)).collect()
+        };
+        let shared = (0..1000).filter(|&at| order(1)[at] == order(2)[at]).count();
+        assert!(shared < 10, "{shared} of 1000 positions agree, 1 expected");
+    }
+
+    /// Chi-squared over where each entry lands, and over which entry follows it.
+    #[test]
+    fn is_well_mixed() {
+        for len in [5_usize, 37, 64, 100] {
+            let keys = 4000;
+            let mut lands = vec![0_f64; len * len];
+            let mut steps = vec![0_f64; len];
+            for key in 0..keys {
+                let order = Permutation::new(len as u64, mix(key));
+                let list: Vec<usize> = (0..len as u64).map(|i| order.get(i) as usize).collect();
+                for (at, &value) in list.iter().enumerate() {
+                    lands[at * len + value] += 1.0;
+                }
+                for pair in list.windows(2) {
+                    steps[(pair[1] + len - pair[0]) % len] += 1.0;
+                }
+            }
+            let chi = |cells: &[f64]| {
+                let mean = cells.iter().sum::<f64>() / cells.len() as f64;
+                let sum: f64 = cells.iter().map(|c| (c - mean).powi(2) / mean).sum();
+                // Standard deviations from what chance gives.
+                (sum - cells.len() as f64) / (2.0 * cells.len() as f64).sqrt()
+            };
+            assert!(chi(&lands) < 5.0, "{len}: {}", chi(&lands));
+            assert!(chi(&steps[1..]) < 5.0, "{len}: {}", chi(&steps[1..]));
+        }
+    }
+}

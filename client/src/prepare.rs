@@ -1,0 +1,299 @@
+//! One batch: read its files, have them encoded, replace bad samples, join the latents.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use preheat_proto::Error as CallError;
+use tokio::{task::spawn_blocking, time::Instant};
+
+use crate::{
+    batch::{Batch, Latents, SampleInfo, Tensor, join},
+    config::BadSamples,
+    dataset::Dataset,
+    embed::{Embedder, Item},
+    error::Error,
+    model::Model,
+    plan::{Plan, PlannedBatch, Position, Transform},
+    stats::Recorder,
+};
+
+/// Samples tried in place of a bad one.
+pub const MAX_SUBSTITUTES: u32 = 16;
+
+/// Everything that stays the same through a run.
+pub(crate) struct Run {
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) plan: Plan,
+    pub(crate) model: Arc<Model>,
+    pub(crate) embedder: Embedder,
+    pub(crate) recorder: Recorder,
+    pub(crate) policy: BadSamples,
+    /// The samples that are known not to be worth sending, with reasons.
+    pub(crate) unusable: BTreeMap<u64, String>,
+    pub(crate) ranks: (u32, u32),
+    pub(crate) epochs: Option<u64>,
+}
+
+/// A batch to prepare.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) epoch: u64,
+    pub(crate) step: u64,
+    pub(crate) planned: PlannedBatch,
+    pub(crate) needed_at: Instant,
+}
+
+/// A place of the batch and the sample that currently fills it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    position: Position,
+    sample: u64,
+    transform: Transform,
+    /// Samples tried before this one.
+    tries: u32,
+}
+
+type Filled = Result<(Place, Tensor), Error>;
+
+impl Run {
+    /// Bytes that a batch holds at most: its files and its latents.
+    pub(crate) fn cost_bytes(&self, planned: &PlannedBatch) -> u64 {
+        let files = planned.positions.iter();
+        let files: u64 = files.map(|one| self.dataset.file_bytes(one.sample)).sum();
+        let one = self.model.tensor_bytes(planned.size).unwrap_or(usize::MAX);
+        files.saturating_add((planned.positions.len() as u64).saturating_mul(one as u64))
+    }
+
+    /// The failure that comes first in the order of the batch is the one reported, so that errors
+    /// do not depend on timing either.
+    pub(crate) async fn prepare(&self, job: &Job) -> Result<Batch, Error> {
+        let places = job.planned.positions.iter();
+        let places: Vec<Place> = places
+            .map(|&position| self.first_choice(job, position))
+            .collect::<Result<_, _>>()?;
+        let chunks = self.split(job, places);
+        let filled = join_all(chunks.into_iter().map(|chunk| self.fill(job, chunk))).await;
+        let filled = filled
+            .into_iter()
+            .flatten()
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let expected = self.model.expected(job.planned.size);
+        let (samples, tensors): (Vec<_>, Vec<_>) = filled
+            .into_iter()
+            .map(|(place, tensor)| (self.describe(job, place), tensor))
+            .unzip();
+        let bytes = preheat_proto::dtype::tensor_bytes(&expected.shape, expected.dtype);
+        let [channels, height, width] = expected.shape[..] else {
+            return Err(Error::Internal("a latent of another rank than 3".into()));
+        };
+        Ok(Batch {
+            epoch: job.epoch,
+            step: job.step,
+            bucket: job.planned.size,
+            latents: Latents {
+                dtype: expected.dtype,
+                shape: [samples.len() as u32, channels, height, width],
+                data: join(&tensors, bytes.unwrap_or(0)),
+            },
+            samples,
+        })
+    }
+
+    /// The planned sample, or the one that replaces it where the index knew it to be bad.
+    fn first_choice(&self, job: &Job, position: Position) -> Result<Place, Error> {
+        if let Some(place) = self.place(job, position, position.sample, 0) {
+            return Ok(place);
+        }
+        let reason = self
+            .unusable
+            .get(&position.sample)
+            .map_or("bad", String::as_str);
+        self.bad(position.sample, reason)?;
+        self.next_choice(job, position, 0)
+            .ok_or_else(|| self.exhausted(position, reason))
+    }
+
+    /// The first sample after `tries` others that is not known to be bad.
+    fn next_choice(&self, job: &Job, position: Position, tries: u32) -> Option<Place> {
+        self.plan
+            .following(job.epoch, job.planned.bucket, position.place)
+            .zip(1..=MAX_SUBSTITUTES)
+            .skip(tries as usize)
+            .find_map(|(sample, tries)| self.place(job, position, sample, tries))
+    }
+
+    fn place(&self, job: &Job, position: Position, sample: u64, tries: u32) -> Option<Place> {
+        if self.unusable.contains_key(&sample) {
+            return None;
+        }
+        let source = self.dataset.size(sample)?;
+        let transform = self
+            .plan
+            .transform(job.epoch, sample, source, job.planned.size)?;
+        Some(Place {
+            position,
+            sample,
+            transform,
+            tries,
+        })
+    }
+
+    /// Cuts a batch into what one call may carry.
+    fn split(&self, job: &Job, places: Vec<Place>) -> Vec<Vec<Place>> {
+        let (items, bytes) = (
+            self.model.chunk_items(job.planned.size),
+            self.model.chunk_bytes(),
+        );
+        let mut chunks: Vec<Vec<Place>> = Vec::new();
+        let mut room = 0;
+        for place in places {
+            let file = self.dataset.file_bytes(place.sample);
+            match chunks.last_mut() {
+                Some(chunk) if chunk.len() < items && file <= room => {
+                    room -= file;
+                    chunk.push(place);
+                }
+                _ => {
+                    room = bytes.saturating_sub(file);
+                    chunks.push(vec![place]);
+                }
+            }
+        }
+        chunks
+    }
+
+    async fn fill(&self, job: &Job, places: Vec<Place>) -> Vec<Filled> {
+        let mut filled = Vec::with_capacity(places.len());
+        match self.attempt(job, &places).await {
+            Err(error) => filled.push(Err(self.call_failed(job, &places, error))),
+            Ok(tensors) => {
+                for (place, tensor) in places.into_iter().zip(tensors) {
+                    filled.push(match tensor {
+                        Ok(tensor) => Ok((place, tensor)),
+                        Err(reason) => self.substitute(job, place, reason).await,
+                    });
+                }
+            }
+        }
+        filled
+    }
+
+    /// Reads and encodes; what is bad about a sample comes back in its place.
+    async fn attempt(
+        &self,
+        job: &Job,
+        places: &[Place],
+    ) -> Result<Vec<Result<Tensor, String>>, CallError> {
+        let read = join_all(places.iter().map(|place| self.read(place.sample))).await;
+        let mut items = Vec::with_capacity(places.len());
+        for (place, payload) in places.iter().zip(&read) {
+            if let Ok(payload) = payload {
+                items.push(Item {
+                    id: place.sample,
+                    seed: self.plan.posterior_seed(job.epoch, place.sample),
+                    transform: place.transform,
+                    payload: payload.clone(),
+                });
+            }
+        }
+        let read: Vec<_> = read.into_iter().map(|one| one.map(drop)).collect();
+        let chunk = self
+            .embedder
+            .embed(job.planned.size, items, job.needed_at)
+            .await?;
+        let mut encoded = chunk.tensors.into_iter();
+        Ok(read
+            .into_iter()
+            .map(|read| {
+                read?;
+                let offset = encoded
+                    .next()
+                    .unwrap_or_else(|| Err("not answered".into()))?;
+                Ok(Tensor {
+                    buffer: chunk.latents.clone(),
+                    offset,
+                })
+            })
+            .collect())
+    }
+
+    async fn read(&self, sample: u64) -> Result<Bytes, String> {
+        let (bytes, most) = (self.dataset.file_bytes(sample), self.model.chunk_bytes());
+        if bytes > most {
+            return Err(format!("has {bytes} bytes, and the replica takes {most}"));
+        }
+        let dataset = self.dataset.clone();
+        let read = spawn_blocking(move || dataset.read(sample)).await;
+        read.unwrap_or_else(|error| Err(format!("cannot read: {error}")))
+    }
+
+    /// Tries the samples that follow in the bucket's epoch order: the same ones whenever and
+    /// wherever this place is filled.
+    async fn substitute(&self, job: &Job, mut place: Place, mut reason: String) -> Filled {
+        let (position, first) = (place.position, reason.clone());
+        loop {
+            self.bad(place.sample, &reason)?;
+            place = self
+                .next_choice(job, position, place.tries)
+                .ok_or_else(|| self.exhausted(position, &first))?;
+            let tensors = self.attempt(job, &[place]).await;
+            let mut tensors = tensors.map_err(|error| self.call_failed(job, &[place], error))?;
+            match tensors.pop() {
+                Some(Ok(tensor)) => return Ok((place, tensor)),
+                Some(Err(next)) => reason = next,
+                None => return Err(Error::Internal("an attempt without a result".into())),
+            }
+        }
+    }
+
+    /// Counts a bad sample; an error where the policy says so.
+    fn bad(&self, sample: u64, reason: &str) -> Result<(), Error> {
+        let key = self.dataset.key(sample);
+        self.recorder.bad(sample, key, reason);
+        match self.policy {
+            BadSamples::Substitute => Ok(()),
+            BadSamples::Fail => Err(Error::BadSample {
+                key: key.to_owned(),
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+
+    fn exhausted(&self, position: Position, reason: &str) -> Error {
+        Error::NoSubstitute {
+            key: self.dataset.key(position.sample).to_owned(),
+            reason: reason.to_owned(),
+            tries: MAX_SUBSTITUTES,
+        }
+    }
+
+    fn call_failed(&self, job: &Job, places: &[Place], error: CallError) -> Error {
+        let first = places
+            .first()
+            .map_or("", |place| self.dataset.key(place.sample));
+        let (count, epoch, step) = (places.len(), job.epoch, job.step);
+        Error::Call {
+            what: format!("{count} samples from `{first}` on, epoch {epoch}, step {step}"),
+            code: error.code,
+            message: error.message,
+        }
+    }
+
+    fn describe(&self, job: &Job, place: Place) -> SampleInfo {
+        let replaced = place.position.sample;
+        let substitute_of = (place.tries > 0).then_some(replaced);
+        if substitute_of.is_some() {
+            self.recorder.substituted();
+        }
+        SampleInfo {
+            id: place.sample,
+            key: self.dataset.key(place.sample).to_owned(),
+            padding: place.position.padding,
+            substitute_of,
+            transform: place.transform,
+            seed: self.plan.posterior_seed(job.epoch, place.sample),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What the loader has done so far, for people and for tests.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::{metrics::Metrics, window::Window};
+
+/// Bad samples that are listed with their reasons; further ones are only counted.
+pub const MAX_BAD_LISTED: usize = 1000;
+/// Waits shorter than this are the price of a call, not a stall.
+pub const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// A sample that could not be encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadSample {
+    /// Its index in the dataset.
+    pub id: u64,
+    /// Its path, relative to the dataset.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a loader has done so far.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Batches taken.
+    pub batches: u64,
+    /// Images in them.
+    pub images: u64,
+    /// Bytes of images and metadata sent, repetitions included.
+    pub sent_bytes: u64,
+    /// Bytes of latents and metadata received.
+    pub received_bytes: u64,
+    /// Batches that the trainer had to wait for.
+    pub waits: u64,
+    /// How long, in all.
+    pub waited: Duration,
+    /// How much of that was for the first batch, when nothing could be ready.
+    pub waited_first: Duration,
+    /// Attempts that were repeated.
+    pub retries: u64,
+    /// Places filled with a substitute.
+    pub substituted: u64,
+    /// Different bad samples met, here or in the index.
+    pub bad_samples: u64,
+    /// The first [`MAX_BAD_LISTED`] of them.
+    pub bad: Vec<BadSample>,
+    /// Batches under way or held.
+    pub window_batches: u32,
+    /// Bytes admitted for them.
+    pub window_bytes: u64,
+    /// Most bytes ever admitted at once.
+    pub window_bytes_peak: u64,
+    /// Batches complete and not taken: the depth of the prefetch.
+    pub ready_batches: u64,
+    /// Sum over all takes of the batches that were ready then; divide by `batches` for the mean.
+    pub ready_when_taken: u64,
+}
+
+/// The counters behind [`Stats`], shared by everything that counts.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) metrics: Metrics,
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    batches: AtomicU64,
+    images: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    waits: AtomicU64,
+    waited: AtomicU64,
+    waited_first: AtomicU64,
+    retries: AtomicU64,
+    substituted: AtomicU64,
+    peak: AtomicU64,
+    ready: AtomicI64,
+    ready_when_taken: AtomicU64,
+    bad: Mutex<BTreeMap<u64, (String, String)>>,
+}
+
+/// One batch that is complete and not taken.
+pub(crate) struct Ready(Recorder);
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.0.change_ready(-1);
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            metrics: Metrics::register(),
+            inner: Arc::default(),
+        }
+    }
+
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.inner.sent.fetch_add(bytes, Relaxed);
+        self.metrics.sent_bytes.increment(bytes);
+    }
+
+    pub(crate) fn received(&self, bytes: u64) {
+        self.inner.received.fetch_add(bytes, Relaxed);
+        self.metrics.received_bytes.increment(bytes);
+    }
+
+    pub(crate) fn retried(&self) {
+        self.inner.retries.fetch_add(1, Relaxed);
+        self.metrics.retries.increment(1);
+    }
+
+    pub(crate) fn substituted(&self) {
+        self.inner.substituted.fetch_add(1, Relaxed);
+    }
+
+    /// The map holds every bad id, so that one met in every epoch counts once; reasons are kept
+    /// for the first of them only.
+    pub(crate) fn bad(&self, id: u64, key: &str, reason: &str) {
+        let mut bad = self
+            .inner
+            .bad
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if bad.contains_key(&id) {
+            return;
+        }
+        let listed = bad.len() < MAX_BAD_LISTED;
+        let text = |text: &str| {
+            if listed {
+                text.to_owned()
+            } else {
+                String::new()
+            }
+        };
+        bad.insert(id, (text(key), text(reason)));
+        self.metrics.bad_samples.increment(1);
+    }
+
+    pub(crate) fn admitted(&self, window: &Window) {
+        self.inner.peak.fetch_max(window.bytes_held(), Relaxed);
+        self.show(window);
+    }
+
+    /// Counts a batch as ready for as long as the guard lives.
+    pub(crate) fn ready(&self) -> Ready {
+        self.change_ready(1);
+        Ready(self.clone())
+    }
+
+    fn change_ready(&self, change: i64) {
+        let before = self.inner.ready.fetch_add(change, Relaxed);
+        self.metrics.ready_batches.set((before + change) as f64);
+    }
+
+    pub(crate) fn taken(&self, images: u64, wait: Duration, window: &Window) {
+        let ready = self.inner.ready.load(Relaxed).max(0).unsigned_abs();
+        self.inner.ready_when_taken.fetch_add(ready, Relaxed);
+        let first = self.inner.batches.fetch_add(1, Relaxed) == 0;
+        self.inner.images.fetch_add(images, Relaxed);
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.inner.waited.fetch_add(nanos, Relaxed);
+        if first {
+            self.inner.waited_first.store(nanos, Relaxed);
+        }
+        if wait >= SHORTEST_WAIT {
+            self.inner.waits.fetch_add(1, Relaxed);
+        }
+        self.metrics.batches.increment(1);
+        self.metrics.images.increment(images);
+        self.metrics.wait.record(wait.as_secs_f64());
+        self.show(window);
+    }
+
+    pub(crate) fn snapshot(&self, window: &Window) -> Stats {
+        let inner = &*self.inner;
+        let bad = inner.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = bad.iter().filter(|(_, (key, _))| !key.is_empty());
+        Stats {
+            batches: inner.batches.load(Relaxed),
+            images: inner.images.load(Relaxed),
+            sent_bytes: inner.sent.load(Relaxed),
+            received_bytes: inner.received.load(Relaxed),
+            waits: inner.waits.load(Relaxed),
+            waited: Duration::from_nanos(inner.waited.load(Relaxed)),
+            waited_first: Duration::from_nanos(inner.waited_first.load(Relaxed)),
+            retries: inner.retries.load(Relaxed),
+            substituted: inner.substituted.load(Relaxed),
+            bad_samples: bad.len() as u64,
+            bad: listed
+                .map(|(&id, (key, reason))| BadSample {
+                    id,
+                    key: key.clone(),
+                    reason: reason.clone(),
+                })
+                .collect(),
+            window_batches: window.batches_held(),
+            window_bytes: window.bytes_held(),
+            window_bytes_peak: inner.peak.load(Relaxed),
+            ready_batches: inner.ready.load(Relaxed).max(0).unsigned_abs(),
+            ready_when_taken: inner.ready_when_taken.load(Relaxed),
+        }
+    }
+
+    fn show(&self, window: &Window) {
+        self.metrics.window_bytes.set(window.bytes_held() as f64);
+        self.metrics
+            .window_batches
+            .set(f64::from(window.batches_held()));
+    }
+}
