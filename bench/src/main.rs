@@ -1,1 +1,38 @@
-fn main() {}
+//! `preheat-bench`: the demo and the measurements.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use preheat_bench::{demo, encode};
+
+/// Try Preheat and measure it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Write the printed figures, with the command, versions and machine, to this file.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Photos in, ordered latents out, through a real replica; writes a contact sheet.
+    Demo(demo::Args),
+    /// How fast a model encodes in this process, by size, batch and dtype.
+    Encode(encode::Args),
+    /// A replica, as `preheat-server` runs it. The other commands start it in a process of its own.
+    #[command(hide = true)]
+    Replica(preheat_server::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    let Cli { command, json } = Cli::parse();
+    let report = match command {
+        Command::Demo(args) => demo::run(&args)?,
+        Command::Encode(args) => encode::run(&args)?,
+        Command::Replica(args) => return preheat_server::run(args),
+    };
+    report.finish(json.as_deref())
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cargo_metadata::{Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{Metadata, MetadataCommand, Package, PackageId};
 
 fn metadata() -> Metadata {
     MetadataCommand::new()
@@ -12,16 +12,20 @@ fn metadata() -> Metadata {
         .unwrap()
 }
 
-/// Name of every workspace crate to the names that it depends on directly.
-fn direct(metadata: &Metadata) -> BTreeMap<&str, BTreeSet<&str>> {
-    let packages = metadata.workspace_packages();
-    let names = |package: &&cargo_metadata::Package| {
-        package.dependencies.iter().map(|dependency| dependency.name.clone()).collect::<Vec<_>>()
+/// Every workspace crate with the crates that it names directly.
+fn direct(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
+    let names = |package: &Package| {
+        package
+            .dependencies
+            .iter()
+            .map(|d| d.name.clone())
+            .collect()
     };
-    let all: Vec<(&str, Vec<String>)> =
-        packages.iter().map(|package| (package.name.as_str(), names(package))).collect();
-    let leak = |name: String| -> &'static str { Box::leak(name.into_boxed_str()) };
-    all.into_iter().map(|(name, deps)| (name, deps.into_iter().map(leak).collect())).collect()
+    metadata
+        .workspace_packages()
+        .iter()
+        .map(|p| (p.name.to_string(), names(p)))
+        .collect()
 }
 
 #[test]
@@ -34,14 +38,30 @@ fn crates_name_only_what_the_design_allows() {
         ("preheat-server", vec!["preheat-models", "preheat-proto"]),
         (
             "preheat-bench",
-            vec!["preheat-client", "preheat-models", "preheat-proto", "preheat-server"],
+            vec![
+                "preheat-client",
+                "preheat-models",
+                "preheat-proto",
+                "preheat-server",
+            ],
         ),
     ]);
     let direct = direct(&metadata);
-    assert!(direct.keys().eq(allowed.keys()), "a crate without a rule: {:?}", direct.keys());
-    for (name, dependencies) in direct {
-        let ours: Vec<_> = dependencies.into_iter().filter(|d| d.starts_with("preheat-")).collect();
-        assert_eq!(ours, allowed[name], "{name} names a crate of ours that it may not");
+    assert!(
+        direct.keys().eq(allowed.keys()),
+        "a crate without a rule: {:?}",
+        direct.keys()
+    );
+    for (name, dependencies) in &direct {
+        let ours: Vec<_> = dependencies
+            .iter()
+            .filter(|d| d.starts_with("preheat-"))
+            .collect();
+        assert_eq!(
+            ours,
+            allowed[name.as_str()],
+            "{name} names a crate of ours that it may not"
+        );
     }
 }
 
@@ -53,13 +73,24 @@ fn heavy_crates_stay_in_their_rooms() {
         ("burn-flex", vec!["preheat-models"]),
         ("rkyv", vec!["preheat-client", "preheat-proto"]),
         ("pyo3", vec![]),
-        ("tonic", vec!["preheat-bench", "preheat-client", "preheat-proto", "preheat-server"]),
+        (
+            "tonic",
+            vec![
+                "preheat-bench",
+                "preheat-client",
+                "preheat-proto",
+                "preheat-server",
+            ],
+        ),
         ("flume", vec!["preheat-client", "preheat-server"]),
     ];
     for (name, dependencies) in direct(&metadata) {
         for (outside, wrappers) in &rooms {
-            let named = dependencies.contains(outside);
-            assert!(!named || wrappers.contains(&name), "{name} names {outside}");
+            let named = dependencies.contains(*outside);
+            assert!(
+                !named || wrappers.contains(&name.as_str()),
+                "{name} names {outside}"
+            );
         }
     }
 }
@@ -73,7 +104,12 @@ fn client_and_proto_never_build_burn() {
     let edges: BTreeMap<&PackageId, Vec<&PackageId>> = resolve
         .nodes
         .iter()
-        .map(|node| (&node.id, node.deps.iter().map(|dependency| &dependency.pkg).collect()))
+        .map(|node| {
+            (
+                &node.id,
+                node.deps.iter().map(|dependency| &dependency.pkg).collect(),
+            )
+        })
         .collect();
     for package in metadata.workspace_packages() {
         if !["preheat-client", "preheat-proto"].contains(&package.name.as_str()) {

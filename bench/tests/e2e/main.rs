@@ -1,3 +1,68 @@
-//! End-to-end tests: what no single crate can show.
+//! End-to-end tests: the real loader and real replicas, each in a process of its own, over real
+//! sockets. What no single crate can show.
 
 mod arrows;
+mod bad_samples;
+mod demo;
+mod failover;
+mod order;
+mod service;
+
+use std::path::Path;
+
+use preheat_bench::{photos, replica::Replica};
+use preheat_client::{Batch, Config, Crop, DataLoader};
+use tempfile::TempDir;
+
+/// A replica of `model`, named `vae`, on a free port.
+fn replica(model: &str) -> Replica {
+    replica_at(model, "127.0.0.1:0")
+}
+
+fn replica_at(model: &str, listen: &str) -> Replica {
+    let model = format!("vae={model}");
+    let program = Path::new(env!("CARGO_BIN_EXE_preheat-bench"));
+    Replica::spawn(program, &["--model", &model, "--listen", listen]).unwrap()
+}
+
+/// A folder with copies of the sample photos, 24 of each.
+fn folder(copies: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    photos::unpack(folder.path(), copies).unwrap();
+    folder
+}
+
+/// Small random crops with flips, so that everything that is drawn is drawn.
+fn config(folder: &TempDir, replica: &Replica) -> Config {
+    Config {
+        global_batch: 4,
+        epochs: Some(1),
+        target_area: 64 * 64,
+        bucket_step: 8,
+        crop: Crop::Random,
+        flip: true,
+        ..Config::new(folder.path(), replica.endpoint(), "vae")
+    }
+}
+
+/// Every batch up to the end of the last epoch.
+fn run(config: Config) -> Vec<Batch> {
+    let epochs = config.epochs.expect("a bounded run");
+    let mut loader = DataLoader::new(config).unwrap();
+    let mut batches = Vec::new();
+    for _ in 0..epochs {
+        while let Some(batch) = loader.next_batch().unwrap() {
+            batches.push(batch);
+        }
+    }
+    batches
+}
+
+/// The f32 values of one latent of a batch.
+fn latent(batch: &Batch, index: usize) -> Vec<f32> {
+    let bytes = batch.latents.data.len() / batch.samples.len();
+    batch.latents.data[index * bytes..][..bytes]
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect()
+}

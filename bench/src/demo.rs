@@ -1,0 +1,266 @@
+//! `preheat-bench demo`: the main job once, on sample photos, with a real replica.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ::image::RgbImage;
+use anyhow::{Context as _, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use preheat_client::{Batch, Config, Crop, DataLoader, SampleInfo};
+use preheat_models::image;
+use preheat_proto::limits;
+
+use crate::{
+    photos,
+    replica::Replica,
+    report::Report,
+    sheet::{self, Draw, Latent},
+};
+
+/// The pretended training step of the second epoch, as a multiple of what a batch took in the first:
+/// a trainer that the replica can just keep up with.
+const STEP: f64 = 1.15;
+
+/// Options of `preheat-bench demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A directory in the diffusers layout, `builtin:tiny` (untrained), or `synthetic`.
+    #[arg(long, default_value = "builtin:tiny")]
+    model: String,
+    /// A folder of images; the bundled photos where not given.
+    #[arg(long)]
+    photos: Option<PathBuf>,
+    /// Side of a square of as many pixels as every crop has at most.
+    #[arg(long, default_value_t = 256)]
+    size: u32,
+    /// Images of one batch.
+    #[arg(long, default_value_t = 4)]
+    batch: u32,
+    /// Seed of order, crops and flips.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where to write the contact sheet.
+    #[arg(long, default_value = "preheat-demo.png")]
+    output: PathBuf,
+}
+
+/// Photos on the contact sheet, at most; a large folder would make a picture nobody opens.
+const SHEET_PHOTOS: usize = 48;
+
+/// Epochs that the demo runs.
+const EPOCHS: u64 = 2;
+
+/// Runs two epochs, the first as fast as it goes, the second at a trainer's pace.
+///
+/// # Errors
+/// Where the replica cannot start or a photo cannot be encoded.
+pub fn run(args: &Args) -> anyhow::Result<Report> {
+    let unpacked = tempfile::tempdir().context("creating a temporary folder")?;
+    let folder = match &args.photos {
+        Some(folder) => folder.clone(),
+        None => {
+            photos::unpack(unpacked.path(), 1)?;
+            unpacked.path().to_owned()
+        }
+    };
+    let model = format!("vae={}", args.model);
+    let replica = Replica::start(&["--model", &model, "--listen", "127.0.0.1:0"])?;
+    println!("replica of {} at {}", args.model, replica.endpoint());
+
+    let mut loader = DataLoader::new(Config {
+        global_batch: args.batch,
+        seed: args.seed,
+        epochs: Some(EPOCHS),
+        target_area: u64::from(args.size).pow(2),
+        bucket_step: 32,
+        crop: Crop::Random,
+        flip: true,
+        ..Config::new(&folder, replica.endpoint(), "vae")
+    })?;
+    let mut sheet = Sheet {
+        folder,
+        rows: BTreeMap::new(),
+    };
+    let first = epoch(&mut loader, "flat out", Duration::ZERO)?;
+    let pace = first
+        .took
+        .div_f64(first.batches.max(1) as f64)
+        .mul_f64(STEP);
+    let second = epoch(&mut loader, "at a trainer's pace", pace)?;
+
+    for batch in first.kept.iter().chain(&second.kept) {
+        sheet.add(batch)?;
+    }
+    let rows: Vec<Vec<Draw>> = sheet.rows.into_values().collect();
+    let title = format!(
+        "Preheat: {} photos, {EPOCHS} epochs, {}",
+        rows.len(),
+        args.model
+    );
+    let subtitle = "for each epoch, the crop that was encoded and its latent: three strongest \
+                    directions of the latents as red, green, blue";
+    sheet::write(&rows, [&title, subtitle], &args.output)?;
+    Ok(report(args, &loader, [&first, &second], pace))
+}
+
+/// What one epoch took.
+struct Epoch {
+    took: Duration,
+    waited: Duration,
+    batches: u64,
+    images: u64,
+    ready: u64,
+    /// For the contact sheet, which is drawn only after the clock has stopped.
+    kept: Vec<Batch>,
+}
+
+fn epoch(loader: &mut DataLoader, what: &'static str, step: Duration) -> anyhow::Result<Epoch> {
+    let before = loader.stats();
+    let style = ProgressStyle::with_template("{prefix:22} {bar:32} {pos}/{len} batches  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let progress = ProgressBar::new(loader.steps())
+        .with_style(style)
+        .with_prefix(what);
+    let mut kept = Vec::new();
+    let start = Instant::now();
+    while let Some(batch) = loader.next_batch()? {
+        thread::sleep(step);
+        progress.set_message(format!("{} ready", loader.stats().ready_batches));
+        progress.inc(1);
+        if kept.len() < SHEET_PHOTOS {
+            kept.push(batch);
+        }
+    }
+    let took = start.elapsed();
+    progress.finish();
+    let after = loader.stats();
+    let batches = after.batches - before.batches;
+    ensure!(
+        batches > 0,
+        "the epoch had no batch: give at least one image"
+    );
+    Ok(Epoch {
+        took,
+        waited: after.waited.saturating_sub(before.waited),
+        batches,
+        images: after.images - before.images,
+        ready: after.ready_when_taken - before.ready_when_taken,
+        kept,
+    })
+}
+
+/// The draws of every photo, by its name.
+struct Sheet {
+    folder: PathBuf,
+    rows: BTreeMap<String, Vec<Draw>>,
+}
+
+impl Sheet {
+    fn add(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        for (index, sample) in batch.samples.iter().enumerate() {
+            let known = self.rows.contains_key(&sample.key);
+            if sample.padding || (!known && self.rows.len() >= SHEET_PHOTOS) {
+                continue;
+            }
+            let stem = Path::new(&sample.key).file_stem().unwrap_or_default();
+            let draw = Draw {
+                name: stem.to_string_lossy().into_owned(),
+                crop: self.crop(batch, sample)?,
+                latent: latent(batch, index)?,
+            };
+            self.rows.entry(sample.key.clone()).or_default().push(draw);
+        }
+        Ok(())
+    }
+
+    /// The very pixels that the replica encoded.
+    fn crop(&self, batch: &Batch, sample: &SampleInfo) -> anyhow::Result<RgbImage> {
+        let path = self.folder.join(&sample.key);
+        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let drawn = &sample.transform;
+        let transform = image::Transform {
+            resize: [drawn.resize.width, drawn.resize.height],
+            crop: [drawn.crop_x, drawn.crop_y],
+            size: [batch.bucket.width, batch.bucket.height],
+            filter: image::Filter::Lanczos,
+            flip: drawn.flip,
+        };
+        let rgb = image::apply(
+            image::decode(&bytes, limits::MAX_SOURCE_PIXELS)?,
+            &transform,
+        )?;
+        RgbImage::from_raw(rgb.width, rgb.height, rgb.data).context("a crop of the wrong size")
+    }
+}
+
+fn latent(batch: &Batch, index: usize) -> anyhow::Result<Latent> {
+    let shape = &batch.latents.shape;
+    ensure!(
+        shape.len() == 4,
+        "an image latent has four axes, not {shape:?}"
+    );
+    let [channels, height, width] = [shape[1], shape[2], shape[3]].map(|side| side as usize);
+    let bytes = channels * height * width * 4;
+    let values = batch.latents.data[index * bytes..][..bytes]
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    Ok(Latent {
+        channels,
+        height,
+        width,
+        values,
+    })
+}
+
+fn report(args: &Args, loader: &DataLoader, epochs: [&Epoch; 2], pace: Duration) -> Report {
+    let mut report = Report::default();
+    let names = [
+        "flat out".to_owned(),
+        format!("step of {:.0} ms", pace.as_secs_f64() * 1e3),
+    ];
+    let rows = names.into_iter().zip(epochs).map(|(name, epoch)| {
+        let took = epoch.took.as_secs_f64();
+        vec![
+            name.into(),
+            (epoch.images as f64).into(),
+            (epoch.images as f64 / took).into(),
+            (epoch.waited.as_secs_f64()).into(),
+            (100.0 * epoch.waited.as_secs_f64() / took).into(),
+            (epoch.ready as f64 / epoch.batches as f64).into(),
+        ]
+    });
+    let columns = [
+        "epoch",
+        "images",
+        "images/s",
+        "waited s",
+        "waited %",
+        "batches ready",
+    ];
+    report.table(
+        "Two epochs, every photo once in each",
+        &columns,
+        rows.collect(),
+    );
+    let stats = loader.stats();
+    report.figure("sent", stats.sent_bytes as f64 / 1e6, "MB");
+    report.figure("received", stats.received_bytes as f64 / 1e6, "MB");
+    report.figure("window peak", stats.window_bytes_peak as f64 / 1e6, "MB");
+    report.figure("retries", stats.retries as f64, "");
+    report.figure("bad samples", stats.bad_samples as f64, "");
+    report.note(format!("The picture: {}", args.output.display()));
+    report.note(
+        "waited: time the consumer spent in next_batch. batches ready: mean depth of the prefetch \
+         when one was taken.",
+    );
+    if args.model == "builtin:tiny" {
+        report.note("builtin:tiny is UNTRAINED: its latents show the pipeline and mean nothing.");
+    }
+    report
+}
