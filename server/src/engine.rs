@@ -298,6 +298,3 @@ fn check(call: &Call, spec: &Spec) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -119,8 +119,10 @@ pub async fn serve(
         }
         health.close().await;
         let _ = close.send(());
-        tokio::time::sleep(FLUSH_TIME).await;
-        tracing::warn!(after = ?FLUSH_TIME, "peers still held connections open");
+        if done.is_ok() {
+            tokio::time::sleep(FLUSH_TIME).await;
+            tracing::warn!(after = ?FLUSH_TIME, "peers still held connections open");
+        }
     };
     tokio::select! {
         ended = server => ended.context("the transport failed"),

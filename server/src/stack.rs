@@ -172,20 +172,19 @@ async fn deadline(shared: Arc<Shared>, mut request: Request<Body>, next: Next) -
 }
 
 async fn gate(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Response<Body> {
-    let mut _permit = None;
-    if request.uri().path() == ENCODE {
-        let Ok(permit) = shared.calls.try_acquire() else {
-            shared.metrics.sheds.calls.increment(1);
-            let message = format!("{MAX_CALLS} calls are open on this replica: come back later");
-            return refuse(Error::busy(message, CALLS_PUSHBACK));
-        };
-        _permit = Some(permit);
-    }
-    // Looked at with the permit in hand, so that draining waits for whoever passes here.
+    let costs = request.uri().path() == ENCODE;
+    let permit = costs.then(|| shared.calls.try_acquire());
+    // Looked at with the permit in hand, so that draining waits for whoever passes here; and before
+    // the permit, because draining itself takes all that are free.
     if shared.draining.load(Ordering::SeqCst) {
         shared.metrics.sheds.draining.increment(1);
         let message = "this replica is draining: send the call to another";
         return refuse(Error::new(Code::Unavailable, message));
+    }
+    if let Some(Err(_)) = permit {
+        shared.metrics.sheds.calls.increment(1);
+        let message = format!("{MAX_CALLS} calls are open on this replica: come back later");
+        return refuse(Error::busy(message, CALLS_PUSHBACK));
     }
     call(next, request).await
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use preheat_models::{Encoder, Error, Moments, Pixels, Spec, synthetic::Synthetic};
 use preheat_proto::{
     DType, Filter, ItemCode, ItemMeta, META_VERSION, Meta, Posterior, ReplyMeta, RequestMeta,
     Scale, Source, batch::archive, v1, v1::encoder_client::EncoderClient,
@@ -248,4 +249,74 @@ fn floats(bytes: &[u8], dtype: DType) -> Vec<f32> {
         }
         DType::F16 => unimplemented!("no test reads f16"),
     }
+}
+
+/// An encoder that does what the test says before it encodes.
+pub(crate) struct Scripted<F> {
+    inner: Synthetic,
+    before: F,
+}
+
+impl<F: FnMut(&Pixels) -> Result<(), Error> + Send> Encoder for Scripted<F> {
+    fn spec(&self) -> &Spec {
+        self.inner.spec()
+    }
+
+    fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error> {
+        (self.before)(pixels)?;
+        self.inner.encode(pixels)
+    }
+}
+
+/// The model `m`, scripted.
+pub(crate) fn scripted(
+    before: impl FnMut(&Pixels) -> Result<(), Error> + Send + 'static,
+) -> Vec<Model> {
+    let inner = Synthetic::new(Default::default());
+    vec![Model {
+        name: "m".into(),
+        encoder: Box::new(Scripted { inner, before }),
+    }]
+}
+
+/// A device that stops at a gate.
+pub(crate) struct Gate {
+    entered: flume::Receiver<usize>,
+    open: flume::Sender<()>,
+}
+
+impl Gate {
+    /// The gate, and a model `m` whose device waits at it before every batch.
+    pub(crate) fn new() -> (Self, Vec<Model>) {
+        let (entering, entered) = flume::bounded(64);
+        let (open, opened) = flume::bounded::<()>(64);
+        let model = scripted(move |pixels| {
+            let _ = entering.try_send(pixels.batch);
+            // An error means that the gate was left open for good.
+            let _ = opened.recv();
+            Ok(())
+        });
+        (Self { entered, open }, model)
+    }
+
+    /// Waits until a batch stands at the gate; its size.
+    pub(crate) async fn entered(&self) -> usize {
+        soon(self.entered.recv_async()).await.unwrap()
+    }
+
+    /// Lets one batch through.
+    pub(crate) fn pass(&self) {
+        self.open.try_send(()).unwrap();
+    }
+}
+
+/// Repeats a question until the answer is yes.
+pub(crate) async fn eventually<F: Future<Output = bool>>(mut question: impl FnMut() -> F) {
+    let asking = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(2));
+        while !question().await {
+            pace.tick().await;
+        }
+    };
+    soon(asking).await;
 }

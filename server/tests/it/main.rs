@@ -3,6 +3,12 @@
 // clippy's exception for tests does not cover the helpers of tests.
 #![allow(clippy::unwrap_used)]
 
+mod drain;
 mod encode;
+mod faults;
 mod files;
 mod harness;
+mod load;
+mod process;
+mod refusals;
+mod services;

@@ -1,0 +1,173 @@
+//! The program itself: what it prints, how it exits.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use preheat_proto::v1;
+
+use crate::harness::{Ask, client, connect, eventually, soon};
+
+/// A child that does not outlive its test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(options: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_preheat-server"));
+    command
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // What the tester has set must not decide the test.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PREHEAT_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG");
+    command
+}
+
+impl Program {
+    /// Starts it and reads the address that it prints.
+    fn start(options: &[&str]) -> (Self, SocketAddr) {
+        let options = [&["--listen", "127.0.0.1:0"], options].concat();
+        let mut program = Self(command(&options).spawn().unwrap());
+        let mut line = String::new();
+        let stdout = program.0.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").expect(&line);
+        (program, address.trim().parse().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    async fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually(|| {
+            status = self.0.try_wait().unwrap();
+            std::future::ready(status.is_some())
+        })
+        .await;
+        status.unwrap()
+    }
+
+    fn stderr(&mut self) -> String {
+        let mut text = String::new();
+        self.0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        text
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_and_exits_cleanly_on_sigterm() {
+    for signal in ["TERM", "INT"] {
+        let (mut program, address) = Program::start(&["--model", "m=synthetic"]);
+        let mut client = client(connect(address).await);
+        let info = client.info(v1::InfoRequest {}).await.unwrap().into_inner();
+        Ask::new(8, 8).grey(3).send(&mut client).await.unwrap();
+        program.signal(signal);
+        assert_eq!(program.exit().await.code(), Some(0), "{signal}");
+        let log = program.stderr();
+        assert!(
+            log.contains("UNTRAINED") && log.contains(&info.models[0].fingerprint),
+            "{log}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_show_the_queue_and_a_second_signal_ends_at_once() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let metrics = free.to_string();
+    // One item takes an hour.
+    let model = "m=synthetic:ms-per-megapixel=60000000000";
+    let (mut program, address) = Program::start(&["--model", model, "--metrics-listen", &metrics]);
+    let channel = connect(address).await;
+    let mut caller = client(channel.clone());
+    let call = tokio::spawn(async move { caller.encode(Ask::new(8, 8).grey(3).request()).await });
+    eventually(|| std::future::ready(page(free).contains("preheat_queued_pixels 64"))).await;
+    let page = page(free);
+    assert!(
+        page.contains("preheat_decode_seconds_bucket{le=\"0.0005\"}"),
+        "{page}"
+    );
+
+    program.signal("TERM");
+    eventually(async || {
+        let mut late = client(channel.clone());
+        let ask = Ask::new(8, 8).grey(4).header("grpc-timeout", "300m");
+        let refused = ask.send(&mut late).await.unwrap_err();
+        refused.code() == tonic::Code::Unavailable
+    })
+    .await;
+    program.signal("TERM");
+    assert_eq!(program.exit().await.code(), Some(130));
+    assert!(soon(call).await.unwrap().is_err());
+}
+
+fn page(address: SocketAddr) -> String {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn mistakes_end_it_with_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = taken.local_addr().unwrap().to_string();
+    let model = ["--model", "m=synthetic"];
+    for (options, say) in [
+        (vec![model[0], model[1], "--listen", &busy], busy.as_str()),
+        (
+            vec![model[0], model[1], "--metrics-listen", &busy],
+            busy.as_str(),
+        ),
+        (vec!["--model", "m=no/such/model"], "`m`"),
+        (vec!["--model", "m=builtin:huge"], "builtin:huge"),
+        (vec!["--model", "nameless"], "NAME=SOURCE"),
+        (vec![model[0], model[1], "--dtype", "fp8"], "fp8"),
+    ] {
+        let listen = ["--listen", "127.0.0.1:0"];
+        let rest = if options.contains(&"--listen") {
+            &[][..]
+        } else {
+            &listen[..]
+        };
+        let output = command(&[&options[..], rest].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{options:?}");
+        assert!(output.stdout.is_empty(), "{options:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<_> = error.lines().collect();
+        assert!(
+            lines.len() == 1 && lines[0].contains(say),
+            "{options:?}: {error}"
+        );
+    }
+    let output = command(&["--frobnicate"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
