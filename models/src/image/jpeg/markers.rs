@@ -23,6 +23,7 @@ pub(super) struct Frame<'a> {
     pub(super) width: u16,
     pub(super) height: u16,
     pub(super) components: u8,
+    pub(super) progressive: bool,
     /// The components are called R, G and B.
     pub(super) named_rgb: bool,
     pub(super) jfif: bool,
@@ -30,8 +31,10 @@ pub(super) struct Frame<'a> {
     pub(super) exif: Option<&'a [u8]>,
     /// Scans seen.
     pub(super) scans: usize,
-    /// Whether the end-of-image marker was seen.
-    pub(super) ended: bool,
+    /// Components in those scans, all together.
+    pub(super) scanned: usize,
+    /// Where the end-of-image marker lies.
+    pub(super) end: Option<usize>,
 }
 
 /// Adobe's marker.
@@ -60,7 +63,7 @@ impl<'a> Frame<'a> {
             at = start;
             match marker {
                 EOI => {
-                    frame.ended = true;
+                    frame.end = Some(start - 2);
                     break;
                 }
                 // These have no length.
@@ -72,11 +75,8 @@ impl<'a> Frame<'a> {
             };
             frame.read(marker, &bytes[data.clone()], start - 2..data.end)?;
             at = data.end;
-            if marker == SOS {
-                frame.scans += 1;
-                if frame.scans == max_scans {
-                    break;
-                }
+            if marker == SOS && frame.scans == max_scans {
+                break;
             }
         }
         match (frame.components, frame.scans) {
@@ -94,10 +94,19 @@ impl<'a> Frame<'a> {
         segment: Range<usize>,
     ) -> Result<(), ImageError> {
         match marker {
-            0xc0..=0xc2 if self.components == 0 => self.read_size(data)?,
+            0xc0..=0xc2 if self.components == 0 => {
+                self.progressive = marker == 0xc2;
+                self.read_size(data)?;
+            }
             0xc0..=0xc2 => return Err(bad("a JPEG with two frame headers")),
-            0xc3 | 0xc5..=0xc7 => return Err(unsupported("lossless or hierarchical")),
-            0xc9..=0xcb | 0xcd..=0xcf => return Err(unsupported("arithmetic-coded or lossless")),
+            0xc3 | 0xc5..=0xc7 => return Err(unsupported("a lossless or hierarchical")),
+            0xc9..=0xcb | 0xcd..=0xcf => {
+                return Err(unsupported("an arithmetic-coded or lossless"));
+            }
+            SOS => {
+                self.scans += 1;
+                self.scanned += usize::from(data.first().copied().unwrap_or_default());
+            }
             APP0 if data.starts_with(b"JFIF\0") => self.jfif = true,
             APP1 if self.exif.is_none() => self.exif = data.strip_prefix(b"Exif\0\0"),
             APP14 if data.starts_with(b"Adobe") && data.len() >= 12 => {
@@ -117,10 +126,10 @@ impl<'a> Frame<'a> {
             return Err(short());
         };
         if *precision != 8 {
-            return Err(unsupported(&format!("{precision}-bit")));
+            return Err(unsupported(&format!("a {precision}-bit")));
         }
         if ![1, 3, 4].contains(components) {
-            return Err(unsupported(&format!("{components}-component")));
+            return Err(unsupported(&format!("a {components}-component")));
         }
         self.height = be16(data, 1).ok_or_else(short)?;
         self.width = be16(data, 3).ok_or_else(short)?;
@@ -131,7 +140,7 @@ impl<'a> Frame<'a> {
 }
 
 fn unsupported(kind: &str) -> ImageError {
-    let text = format!("a {kind} JPEG; 8-bit baseline and progressive ones are decoded");
+    let text = format!("{kind} JPEG; 8-bit baseline and progressive ones are decoded");
     ImageError::Unsupported(text)
 }
 
