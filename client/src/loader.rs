@@ -187,14 +187,19 @@ impl DataLoader {
             Slot::Batch { result, task } => (result, task),
         };
         self.pipeline.window.asked(asked);
-        let prepared = result.recv().map_err(crashed)??;
+        let prepared = result.recv().map_err(crashed)?;
         drop(task);
         let Prepared {
             batch,
             admission,
             ready,
         } = prepared;
+        if batch.is_err() {
+            // Before its room is given back: what follows will not be taken.
+            self.pipeline.stop();
+        }
         drop(admission);
+        let batch = batch?;
         self.pipeline.window.taken();
         let images = batch.samples.len() as u64;
         self.run

@@ -21,9 +21,9 @@ pub(crate) struct Cursor {
     pub(crate) step: u64,
 }
 
-/// A batch that waits to be taken, with the room it takes up.
+/// A batch that waits to be taken, or why there is none, with the room it takes up.
 pub(crate) struct Prepared {
-    pub(crate) batch: Batch,
+    pub(crate) batch: Result<Batch, Error>,
     pub(crate) admission: Admission,
     pub(crate) ready: Ready,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Prepared {
 pub(crate) enum Slot {
     /// A batch, ready or not. Dropping the slot cancels it.
     Batch {
-        result: flume::Receiver<Result<Prepared, Error>>,
+        result: flume::Receiver<Prepared>,
         task: AbortOnDropHandle<()>,
     },
     /// The end of an epoch.
@@ -43,7 +43,7 @@ pub(crate) enum Slot {
 pub(crate) struct Pipeline {
     pub(crate) slots: flume::Receiver<Slot>,
     pub(crate) window: Window,
-    _driver: AbortOnDropHandle<()>,
+    driver: AbortOnDropHandle<()>,
 }
 
 impl Pipeline {
@@ -54,8 +54,14 @@ impl Pipeline {
         Self {
             slots,
             window,
-            _driver: AbortOnDropHandle::new(runtime.spawn(driver)),
+            driver: AbortOnDropHandle::new(runtime.spawn(driver)),
         }
+    }
+
+    /// Cancels everything under way: nobody will take it.
+    pub(crate) fn stop(&self) {
+        self.driver.abort();
+        drop(self.slots.drain());
     }
 }
 
@@ -95,14 +101,14 @@ async fn drive(
 fn prepare(runtime: &Handle, run: Arc<Run>, job: Job, mut admission: Admission) -> Slot {
     let (sender, result) = flume::bounded(1);
     let task = runtime.spawn(async move {
-        let prepared = run.prepare(&job).await.map(|batch| {
-            admission.shrink(batch.latents.data.len() as u64);
-            Prepared {
-                ready: run.recorder.ready(),
-                admission,
-                batch,
-            }
-        });
+        let batch = run.prepare(&job).await;
+        let kept = batch.as_ref().map_or(0, |batch| batch.latents.data.len());
+        admission.shrink(kept as u64);
+        let prepared = Prepared {
+            ready: run.recorder.ready(),
+            admission,
+            batch,
+        };
         // Fails only if nobody wants it any more.
         let _ = sender.send(prepared);
     });

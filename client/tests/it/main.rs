@@ -1,1 +1,12 @@
-//! Black-box tests of the loader.
+//! The real loader against scripted replicas, in one process, on ports that the system picks.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod bad_samples;
+mod dataset;
+mod failures;
+mod order;
+mod photos;
+mod proxy;
+mod stub;
+mod window;

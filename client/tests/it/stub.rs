@@ -1,0 +1,308 @@
+//! A replica that computes nothing but a digest of what it was sent, and misbehaves on demand.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use preheat_client::{Batch, DataLoader};
+use preheat_proto::{
+    DType, ItemCode, ItemReply, META_VERSION, Meta, ReplyMeta, RequestMeta,
+    batch::{ArchivedItemMeta, archive},
+    v1::{
+        EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, Limits, Model,
+        encoder_server::{Encoder, EncoderServer},
+    },
+};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, async_trait};
+
+/// What to do with a call.
+pub(crate) enum Act {
+    Answer,
+    Fail(Status),
+    /// Answer when the semaphore lets it through.
+    Wait(Arc<Semaphore>),
+    /// Answer, but say this of these items.
+    Items(Vec<(u64, ItemCode)>),
+    /// Answer with something changed.
+    Tamper(fn(&mut EncodeResponse)),
+}
+
+/// Decides by number of the call, from 0, and the ids in it.
+pub(crate) type Script = Arc<dyn Fn(usize, &[u64]) -> Act + Send + Sync>;
+
+pub(crate) struct Stub {
+    pub(crate) addr: SocketAddr,
+    pub(crate) counts: Arc<Counts>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) calls: AtomicUsize,
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) most_in_flight: AtomicUsize,
+}
+
+impl Stub {
+    pub(crate) fn start(script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    pub(crate) fn answering() -> Self {
+        Self::start(|_, _| Act::Answer)
+    }
+
+    pub(crate) fn start_at(
+        addr: SocketAddr,
+        script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let counts = Arc::new(Counts::default());
+        let replica = Replica {
+            script: Arc::new(script),
+            counts: counts.clone(),
+        };
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(addr)).unwrap();
+        let addr = listener.local_addr().unwrap();
+        runtime.spawn(
+            tonic::transport::Server::builder()
+                .add_service(EncoderServer::new(replica))
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        Self {
+            addr,
+            counts,
+            runtime: Some(runtime),
+        }
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.counts.calls.load(SeqCst)
+    }
+
+    /// Ends at once, as by `kill -9`: connections break, the port is free.
+    pub(crate) fn kill(mut self) {
+        // Not in the background: the port must be free when this returns.
+        self.runtime
+            .take()
+            .unwrap()
+            .shutdown_timeout(Duration::from_secs(10));
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Replica {
+    script: Script,
+    counts: Arc<Counts>,
+}
+
+struct InFlight(Arc<Counts>);
+
+impl InFlight {
+    fn new(counts: &Arc<Counts>) -> Self {
+        let now = counts.in_flight.fetch_add(1, SeqCst) + 1;
+        counts.most_in_flight.fetch_max(now, SeqCst);
+        Self(counts.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, SeqCst);
+    }
+}
+
+#[async_trait]
+impl Encoder for Replica {
+    async fn encode(
+        &self,
+        request: Request<EncodeRequest>,
+    ) -> Result<Response<EncodeResponse>, Status> {
+        let _guard = InFlight::new(&self.counts);
+        let headers = request.metadata();
+        let header = |name| headers.get(name).unwrap().to_str().unwrap().parse::<u64>();
+        let cost = header(preheat_proto::headers::COST_PIXELS).unwrap();
+        header(preheat_proto::headers::NEEDED_IN_MS).unwrap();
+        let request = request.into_inner();
+        let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta).unwrap();
+        meta.view().check(request.payloads.len()).unwrap();
+        assert_eq!(cost, meta.view().cost_pixels());
+        let ids: Vec<_> = meta
+            .view()
+            .items
+            .iter()
+            .map(|item| item.id.to_native())
+            .collect();
+        let call = self.counts.calls.fetch_add(1, SeqCst);
+        let mut reply = answer(&request, &meta, &[]);
+        match (self.script)(call, &ids) {
+            Act::Answer => {}
+            Act::Fail(status) => return Err(status),
+            Act::Wait(gate) => drop(gate.acquire().await.unwrap()),
+            Act::Items(bad) => reply = answer(&request, &meta, &bad),
+            Act::Tamper(change) => change(&mut reply),
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        let model = |name: &str, fingerprint: &str| Model {
+            name: name.into(),
+            fingerprint: fingerprint.into(),
+            latent_channels: 4,
+            spatial_compression: 8,
+            temporal_compression: 1,
+            size_multiple: 8,
+            has_posterior: name == "stub",
+            preferred_batch_pixels: 3 * 32 * 32,
+            ..Model::default()
+        };
+        Ok(Response::new(InfoResponse {
+            version: "0".into(),
+            meta_version: META_VERSION,
+            models: vec![model("stub", FINGERPRINT), model("other", "ff")],
+            limits: Some(Limits::default()),
+        }))
+    }
+}
+
+pub(crate) const FINGERPRINT: &str = "0123456789abcdef";
+
+fn answer(
+    request: &EncodeRequest,
+    meta: &Meta<RequestMeta>,
+    bad: &[(u64, ItemCode)],
+) -> EncodeResponse {
+    let view = meta.view();
+    let shape = vec![4, view.height.to_native() / 8, view.width.to_native() / 8];
+    let bytes = preheat_proto::dtype::tensor_bytes(&shape, DType::F32).unwrap();
+    let stride = preheat_proto::dtype::tensor_stride(bytes).unwrap();
+    let mut latents = Vec::new();
+    let mut items = Vec::new();
+    for (item, payload) in view.items.iter().zip(&request.payloads) {
+        let id = item.id.to_native();
+        let code = bad.iter().find(|(bad, _)| *bad == id);
+        let code = code.map_or(ItemCode::Ok, |(_, code)| *code);
+        let offset = latents.len() as u64;
+        if code == ItemCode::Ok {
+            let digest = digest(payload, &fields(item));
+            latents.extend(digest.iter().cycle().take(bytes));
+            latents.resize(offset as usize + stride, 0);
+        }
+        items.push(ItemReply {
+            id,
+            offset: if code == ItemCode::Ok { offset } else { 0 },
+            code,
+            message: format!("scripted {code:?}"),
+        });
+    }
+    let reply = ReplyMeta {
+        dtype: DType::F32,
+        posterior: view.posterior.into(),
+        scale: view.scale.into(),
+        shape,
+        items,
+    };
+    EncodeResponse {
+        meta_version: META_VERSION,
+        fingerprint: request.fingerprint.clone(),
+        meta: archive(&reply).unwrap(),
+        latents: latents.into(),
+    }
+}
+
+fn fields(item: &ArchivedItemMeta) -> [u64; 9] {
+    [
+        item.id.to_native(),
+        item.seed.to_native(),
+        item.source_width.to_native().into(),
+        item.source_height.to_native().into(),
+        item.resize_width.to_native().into(),
+        item.resize_height.to_native().into(),
+        item.crop_x.to_native().into(),
+        item.crop_y.to_native().into(),
+        item.flip.into(),
+    ]
+}
+
+fn digest(payload: &[u8], fields: &[u64; 9]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(payload);
+    for field in fields {
+        hasher.update(&field.to_le_bytes());
+    }
+    hasher.finalize().as_bytes()[..8].try_into().unwrap()
+}
+
+/// Whether every latent is that of the file, the transform and the seed it is delivered with.
+pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
+    let [count, channels, height, width] = batch.latents.shape;
+    assert_eq!(count as usize, batch.samples.len());
+    assert_eq!(
+        [channels, height, width],
+        [4, batch.bucket.height / 8, batch.bucket.width / 8]
+    );
+    let bytes = (channels * height * width * 4) as usize;
+    assert_eq!(batch.latents.data.len(), bytes * count as usize);
+    for (sample, latent) in batch.samples.iter().zip(batch.latents.data.chunks(bytes)) {
+        let drawn = sample.transform;
+        let fields = [
+            sample.id,
+            sample.seed,
+            drawn.source.width.into(),
+            drawn.source.height.into(),
+            drawn.resize.width.into(),
+            drawn.resize.height.into(),
+            drawn.crop_x.into(),
+            drawn.crop_y.into(),
+            drawn.flip.into(),
+        ];
+        assert_eq!(sample.key, loader.dataset().key(sample.id));
+        let file = std::fs::read(loader.dataset().path(sample.id)).unwrap();
+        let digest = digest(&file, &fields);
+        assert!(
+            latent.iter().eq(digest.iter().cycle().take(bytes)),
+            "{}",
+            sample.key
+        );
+    }
+}
+
+/// All batches that are left, checked; epochs one after the other.
+pub(crate) fn drain(loader: &mut DataLoader, epochs: u64) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    while loader.state().epoch < epochs {
+        if let Some(batch) = loader.next_batch().unwrap() {
+            verify(&batch, loader);
+            batches.push(batch);
+        }
+    }
+    batches
+}
+
+/// Waits for something that must come; the bound is only there so that a bug is no hang.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::yield_now();
+    }
+}
