@@ -4,11 +4,21 @@
 //! cargo run -p preheat-client --example load -- PHOTOS http://127.0.0.1:7000 MODEL
 //! ```
 
-use std::error::Error;
+use std::{error::Error, process::ExitCode};
 
 use preheat_client::{BadSamples, Config, Crop, DataLoader};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [photos, endpoint, model] = &args[..] else {
         return Err("usage: load PHOTOS ENDPOINT MODEL".into());

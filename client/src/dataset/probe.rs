@@ -16,6 +16,8 @@ use preheat_proto::limits;
 use super::{MAX_FILE_BYTES, Probed};
 use crate::plan::Size;
 
+/// What replicas decode.
+const FORMATS: [ImageFormat; 3] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP];
 /// How much of a file is read at first.
 const FIRST_BYTES: u64 = 64 * 1024;
 /// How much is read at most, doubling: profiles and thumbnails can come before the size.
@@ -49,7 +51,10 @@ fn header(mut file: File, bytes: u64) -> Result<Size, String> {
             .take(missing)
             .read_to_end(&mut head)
             .map_err(|error| format!("cannot read: {error}"))?;
-        let format = guess_format(&head).map_err(|_| "not a JPEG, PNG or WebP image".to_owned())?;
+        let format = guess_format(&head)
+            .ok()
+            .filter(|format| FORMATS.contains(format));
+        let format = format.ok_or("not a JPEG, PNG or WebP image")?;
         if format == ImageFormat::WebP {
             // Its EXIF may be the last chunk; the decoder seeks from chunk to chunk.
             file.rewind()

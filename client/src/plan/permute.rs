@@ -1,22 +1,26 @@
 //! A keyed permutation with random access: where position `i` of a shuffled list points.
 //!
-//! A balanced Feistel network permutes `0..4^k` for the smallest such power that holds the list;
-//! results beyond its end are fed back in until one falls inside (cycle walking), which is again a
-//! permutation. Nothing is stored and nothing is skipped, so resuming anywhere costs the same.
+//! A Feistel network over pairs `(left, right)` from `0..a` and `0..b`, where `a * b` is the least
+//! product of two nearly equal sides that holds the list. Each round adds to one half, modulo its
+//! side, a keyed hash of the other, which can be undone, so the whole is a permutation of
+//! `0..a * b`. Results beyond the list's end are fed back in until one falls inside (cycle
+//! walking), which is again a permutation. Nothing is stored and nothing is skipped, so resuming
+//! anywhere costs the same. (Sides that are powers of two would spare a division and cost up to
+//! four times the walking.)
 
 use super::seeds::mix;
 
 /// More rounds than four, which are enough for a secret key and long lists: short lists mix less
-/// in each of them.
+/// in each of them. Even, because halves take turns.
 const ROUNDS: usize = 6;
 /// Even a list of two is walked inside 64 values: smaller networks are badly mixed.
-const MIN_HALF_BITS: u32 = 3;
+const MIN_SIDE: u64 = 8;
 
 /// A permutation of `0..len`.
 #[derive(Clone, Debug)]
 pub struct Permutation {
     len: u64,
-    half_bits: u32,
+    sides: [u64; 2],
     keys: [u64; ROUNDS],
 }
 
@@ -27,8 +31,9 @@ impl Permutation {
     /// Past 2^62 entries.
     pub fn new(len: u64, key: u64) -> Self {
         assert!(len <= 1 << 62, "a list of {len} entries");
-        let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
-        let half_bits = bits.div_ceil(2).max(MIN_HALF_BITS);
+        let root = len.isqrt();
+        let left = (root + u64::from(root * root < len)).max(MIN_SIDE);
+        let right = len.div_ceil(left).max(MIN_SIDE);
         let mut state = key;
         let keys = std::array::from_fn(|_| {
             state = mix(state);
@@ -36,7 +41,7 @@ impl Permutation {
         });
         Self {
             len,
-            half_bits,
+            sides: [left, right],
             keys,
         }
     }
@@ -58,13 +63,21 @@ impl Permutation {
     }
 
     fn network(&self, value: u64) -> u64 {
-        let mask = (1_u64 << self.half_bits) - 1;
-        let (mut left, mut right) = (value >> self.half_bits, value & mask);
-        for key in self.keys {
-            (left, right) = (right, left ^ (mix(right ^ key) & mask));
+        let [a, b] = self.sides;
+        let (mut left, mut right) = (value / b, value % b);
+        for keys in self.keys.chunks_exact(2) {
+            left = add(left, mix(right ^ keys[0]), a);
+            right = add(right, mix(left ^ keys[1]), b);
         }
-        (left << self.half_bits) | right
+        left * b + right
     }
+}
+
+/// `value` plus a hash scaled to `0..side`, modulo `side`.
+fn add(value: u64, hash: u64, side: u64) -> u64 {
+    let scaled = ((u128::from(hash) * u128::from(side)) >> 64) as u64;
+    let sum = value + scaled;
+    if sum >= side { sum - side } else { sum }
 }
 
 #[cfg(test)]

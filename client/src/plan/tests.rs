@@ -153,6 +153,17 @@ fn no_batch_at_all_is_an_error() {
     assert!(error.to_string().contains("no usable image"), "{error}");
 }
 
+/// A change here changes the order of every run: it needs a new `ORDER_VERSION`.
+#[test]
+fn the_order_is_frozen() {
+    let plan = plan(spec(4, Tail::Pad), 30);
+    let ids = epoch_ids(&plan, 5, 1);
+    assert_eq!(ids[..12], [22, 0, 11, 4, 14, 10, 18, 21, 27, 20, 5, 16]);
+    let drawn = plan.transform(5, 3, Size::new(640, 480), Size::new(256, 256));
+    let drawn = drawn.map(|drawn| (drawn.crop_x, drawn.crop_y, drawn.flip));
+    assert_eq!(drawn, Some((21, 0, true)));
+}
+
 /// Five million positions a second and core is the promise; a debug build gets a tenth.
 #[test]
 fn positions_are_cheap() {

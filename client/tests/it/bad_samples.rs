@@ -45,7 +45,7 @@ fn junk() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("empty.jpg", Vec::new(), "is empty"),
         (
             "not-an-image.jpg",
-            b"hello".to_vec(),
+            b"GIF89a or so".to_vec(),
             "not a JPEG, PNG or WebP",
         ),
         ("truncated.jpg", jpeg[..sof + 4].to_vec(), "damaged header"),
