@@ -170,17 +170,18 @@ fn convolve(
     size: [u32; 2],
     filter: Filter,
 ) -> Result<(), ImageError> {
-    let filter = match filter {
+    let enlarges = size[0] > width || size[1] > source.height;
+    let kernel = match filter {
         Filter::Bilinear => FilterType::Bilinear,
         // Keys' cubic with a = -0.5, which PIL calls bicubic.
         Filter::Bicubic => FilterType::CatmullRom,
         Filter::Lanczos => FilterType::Lanczos3,
     };
     let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(filter))
+        .resize_alg(ResizeAlg::Convolution(kernel))
         .crop(left.into(), 0.0, width.into(), source.height.into())
         .use_alpha(false);
-    if size[0] > width || size[1] > source.height {
+    if enlarges && filter != Filter::Bilinear {
         return enlarge(source, target, size, &options);
     }
     let pixel = PixelType::U8x3;
@@ -192,8 +193,8 @@ fn convolve(
         .map_err(failed)
 }
 
-/// As [`convolve`], in floats: the 14 bits that bytes leave for weights near one are too few to stay
-/// within 1 of PIL, which has 22.
+/// As [`convolve`], in floats. With bytes, weights near one have 14 bits where PIL has 22, and a
+/// cubic or a sinc that overshoots turns two wrong roundings into a difference of 2.
 fn enlarge(
     source: View<'_>,
     target: &mut [u8],
