@@ -70,13 +70,9 @@ pub fn write(rows: &[Vec<Draw>], title: [&str; 2], path: &Path) -> anyhow::Resul
         let top = HEADER + index as u32 / COLUMNS * (BOX + LABEL + GAP * 2);
         for (epoch, draw) in row.iter().enumerate() {
             let left = left + epoch as u32 * 2 * (BOX + GAP);
-            canvas.picture(&draw.crop, (left, top), imageops::FilterType::CatmullRom);
+            let right = canvas.picture(&draw.crop, (left, top), imageops::FilterType::CatmullRom);
             let latent = palette.paint(&draw.latent);
-            canvas.picture(
-                &latent,
-                (left + BOX + GAP, top),
-                imageops::FilterType::Nearest,
-            );
+            canvas.picture(&latent, (right + GAP, top), imageops::FilterType::Nearest);
             let size = format!("{}x{}", draw.crop.width(), draw.crop.height());
             let label = format!("{} {size} epoch {epoch}", draw.name);
             canvas.text(&label, (left, top + BOX + GAP), &FONT_6X10, FAINT);
@@ -98,8 +94,8 @@ impl Canvas {
         let Ok(_) = Text::with_baseline(text, at, style, Baseline::Top).draw(self);
     }
 
-    /// Fits a picture into a box, bottom left, without changing its shape.
-    fn picture(&mut self, picture: &RgbImage, at: (u32, u32), filter: imageops::FilterType) {
+    /// Fits a picture into a box, bottom left, without changing its shape. Returns its right edge.
+    fn picture(&mut self, picture: &RgbImage, at: (u32, u32), filter: imageops::FilterType) -> u32 {
         let scale = f64::from(BOX) / f64::from(picture.width().max(picture.height()).max(1));
         let side = |pixels: u32| ((f64::from(pixels) * scale).round() as u32).clamp(1, BOX);
         let fitted = imageops::resize(
@@ -110,6 +106,7 @@ impl Canvas {
         );
         let (x, y) = (at.0, at.1 + BOX - fitted.height());
         imageops::replace(&mut self.0, &fitted, i64::from(x), i64::from(y));
+        x + fitted.width()
     }
 }
 
