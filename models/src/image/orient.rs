@@ -112,10 +112,11 @@ impl Pixels<'_> {
             Orientation::Transverse => ((right - y, bottom - x), -stride),
             Orientation::Turn270 => ((right - y, x), stride),
         };
-        let mut at = (row * self.rgb.width as usize + column) as isize * 3;
-        for pixel in target.chunks_exact_mut(3) {
-            pixel.copy_from_slice(&self.rgb.data[at as usize..at as usize + 3]);
-            at += step * 3;
+        let (pixels, _) = self.rgb.data.as_chunks::<3>();
+        let mut at = row * self.rgb.width as usize + column;
+        for pixel in target.as_chunks_mut().0 {
+            *pixel = pixels[at];
+            at = at.wrapping_add_signed(step);
         }
     }
 }
