@@ -1,6 +1,10 @@
 //! Encodes images, or pixels from a safetensors file, without any server.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
@@ -51,12 +55,14 @@ fn main() -> Result<()> {
     if spec.untrained {
         eprintln!("note: this model is untrained; its latents are good for trying things only");
     }
-    let pixels = match &args.pixels {
+    let (pixels, clips) = match &args.pixels {
         Some(path) => read_pixels(path)?,
-        None => read_images(&args, spec.size_multiple)?,
+        None => (read_images(&args, spec.size_multiple)?, false),
     };
     let moments = encoder.encode(&pixels)?;
-    write(encoder.as_ref(), &moments, &args)?;
+    // A class that compresses time answers a clip, however short, with a clip.
+    let clips = clips && spec.temporal_compression > 1 || moments.shape[2] > 1;
+    write(encoder.as_ref(), &moments, (clips, &args.output))?;
     eprintln!("{:?} to {}", moments.shape, args.output.display());
     Ok(())
 }
@@ -66,12 +72,13 @@ fn size(text: &str) -> Result<[u32; 2]> {
     Ok([width.parse()?, height.parse()?])
 }
 
-/// The tensor `pixels` of the file at `path`.
-fn read_pixels(path: &PathBuf) -> Result<Pixels> {
+/// The tensor `pixels` of the file at `path`, and whether it has an axis of frames.
+fn read_pixels(path: &Path) -> Result<(Pixels, bool)> {
     let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let file = SafeTensors::deserialize(&bytes)?;
     let tensor = file.tensor("pixels")?;
     ensure!(tensor.dtype() == Dtype::F32, "`pixels` must be F32");
+    let clips = tensor.shape().len() == 5;
     let (batch, frames, height, width) = match *tensor.shape() {
         [batch, 3, height, width] => (batch, 1, height, width),
         [batch, 3, frames, height, width] => (batch, frames, height, width),
@@ -83,13 +90,14 @@ fn read_pixels(path: &PathBuf) -> Result<Pixels> {
         .0
         .iter()
         .map(|&b| f32::from_le_bytes(b));
-    Ok(Pixels {
+    let pixels = Pixels {
         batch,
         frames,
         height,
         width,
         data: PixelData::Planar(values.collect()),
-    })
+    };
+    Ok((pixels, clips))
 }
 
 /// Every image, at the same size.
@@ -127,28 +135,29 @@ fn read_images(args: &Args, multiple: usize) -> Result<Pixels> {
     })
 }
 
-fn write(encoder: &dyn Encoder, moments: &Moments, args: &Args) -> Result<()> {
+fn write(encoder: &dyn Encoder, moments: &Moments, (clips, output): (bool, &Path)) -> Result<()> {
     let spec = encoder.spec();
     let [batch, _, frames, height, width] = moments.shape;
-    let latents: Vec<_> = (0..batch)
-        .map(|index| moments.latent(index, spec, Posterior::Mode, Scale::Normalized))
+    let latents = (0..batch)
+        .flat_map(|index| moments.latent(index, spec, Posterior::Mode, Scale::Normalized))
         .collect();
+    let patch = spec.norm.patch();
     let mut parts = vec![
-        ("mean", moments.mean.clone()),
-        ("latents", latents.concat()),
+        ("mean", moments.mean.clone(), [height, width]),
+        ("latents", latents, [height / patch, width / patch]),
     ];
     if let Some(logvar) = &moments.logvar {
-        parts.push(("logvar", logvar.clone()));
+        parts.push(("logvar", logvar.clone(), [height, width]));
     }
     let mut tensors = BTreeMap::new();
-    for (name, values) in &parts {
+    for (name, values, [height, width]) in parts {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let channels = values.len() / (batch * frames * height * width);
-        let shape = match frames {
-            1 => vec![batch, channels, height, width],
-            _ => vec![batch, channels, frames, height, width],
+        let shape = match clips {
+            true => vec![batch, channels, frames, height, width],
+            false => vec![batch, channels, height, width],
         };
-        tensors.insert(*name, (shape, bytes));
+        tensors.insert(name, (shape, bytes));
     }
     let views = tensors
         .iter()
@@ -156,6 +165,6 @@ fn write(encoder: &dyn Encoder, moments: &Moments, args: &Args) -> Result<()> {
             Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
         })
         .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize_to_file(views, None, &args.output)
-        .with_context(|| format!("writing {}", args.output.display()))
+    safetensors::serialize_to_file(views, None, output)
+        .with_context(|| format!("writing {}", output.display()))
 }

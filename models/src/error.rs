@@ -77,6 +77,12 @@ pub enum Error {
         /// Why, and which sizes work.
         reason: String,
     },
+    /// More than one frame to an encoder that is served for single frames only.
+    #[error("clips of {frames} frames are not served for this class yet: send single frames")]
+    Frames {
+        /// Frames of each element.
+        frames: usize,
+    },
     /// The device failed while computing.
     #[error("device failed: {0}")]
     Device(String),

@@ -5,9 +5,13 @@ use std::{path::PathBuf, str::FromStr};
 #[cfg(feature = "cpu")]
 mod config;
 #[cfg(feature = "cpu")]
+mod dc;
+#[cfg(feature = "cpu")]
 mod device;
 mod dtype;
 mod error;
+#[cfg(feature = "cpu")]
+mod kernel;
 #[cfg(feature = "cpu")]
 mod kl;
 #[cfg(feature = "cpu")]
@@ -22,6 +26,8 @@ mod open;
 mod spec;
 #[cfg(feature = "cpu")]
 mod tiny;
+#[cfg(feature = "cpu")]
+mod wan;
 #[cfg(feature = "cpu")]
 mod weights;
 

@@ -1,6 +1,12 @@
 //! What every family shares: pixels to the device, sizes, moments back to the host.
 
+mod sizes;
+
+use std::fmt;
+
 use burn::tensor::{DType as BurnDType, Tensor, TensorData};
+
+pub(crate) use sizes::Sizes;
 
 use crate::{
     Encoder, Error, Moments, PixelData, Pixels, Spec,
@@ -9,7 +15,7 @@ use crate::{
 };
 
 /// A family's encoder: the part that reads as its paper reads.
-pub(crate) trait Family<B: Ops>: Send {
+pub(crate) trait Family<B: Ops>: fmt::Debug + Send {
     /// From pixels in [-1, 1], `[batch, height, width, 3]`, to the posterior.
     fn encode(&self, x: Tensor<B, 4>) -> Posterior<B>;
 }
@@ -33,54 +39,16 @@ impl<B: Ops> Posterior<B> {
     }
 }
 
-/// Which sizes an encoder takes, in pixels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    /// Both sides must be multiples of this.
-    pub(crate) multiple: usize,
-    /// Both sides must be at least this.
-    pub(crate) minimum: usize,
-}
-
-impl Sizes {
-    fn check(self, width: usize, height: usize) -> Result<(), Error> {
-        let Self { multiple, minimum } = self;
-        let fits = |side: usize| side >= minimum && side.is_multiple_of(multiple);
-        if fits(width) && fits(height) {
-            return Ok(());
-        }
-        let near = |side: usize| {
-            let below = side / multiple * multiple;
-            let side = if side - below > multiple / 2 {
-                below + multiple
-            } else {
-                below
-            };
-            side.max(minimum.next_multiple_of(multiple))
-        };
-        let reason = format!(
-            "this model takes multiples of {multiple} from {minimum} up; the nearest is {}x{}",
-            near(width),
-            near(height)
-        );
-        Err(Error::Size {
-            width,
-            height,
-            reason,
-        })
-    }
-}
-
 /// An encoder on a device.
 #[derive(Debug)]
-pub(crate) struct Model<B: Ops, F> {
-    pub(crate) family: F,
+pub(crate) struct Model<B: Ops> {
+    pub(crate) family: Box<dyn Family<B>>,
     pub(crate) device: B::Device,
     pub(crate) spec: Spec,
     pub(crate) sizes: Sizes,
 }
 
-impl<B: Ops, F: Family<B>> Encoder for Model<B, F> {
+impl<B: Ops> Encoder for Model<B> {
     fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -93,7 +61,7 @@ impl<B: Ops, F: Family<B>> Encoder for Model<B, F> {
             width,
             ..
         } = *pixels;
-        self.sizes.check(width, height)?;
+        self.sizes.check(pixels)?;
         if pixels.data.len() != pixels.len() || pixels.is_empty() {
             return Err(Error::Device(format!(
                 "{} values for a batch of {}",

@@ -39,18 +39,21 @@ impl Moments {
         self.shape[1..].iter().product()
     }
 
-    /// The latent of element `index`, `[channels, frames, height, width]`; twice the channels for
+    /// The latent of element `index`, `[channels, frames, height, width]` as packed by
+    /// [`LatentNorm::pack`](crate::LatentNorm::pack); twice the channels for
     /// [`Posterior::Moments`], where a class without a log-variance gets -30 (a point mass).
     pub fn latent(&self, index: usize, spec: &Spec, want: Posterior, scale: Scale) -> Vec<f32> {
         let len = self.element_len();
         let range = index * len..(index + 1) * len;
         let mean = &self.mean[range.clone()];
         let logvar = self.logvar.as_deref().map(|values| &values[range]);
+        let [_, channels, frames, height, width] = self.shape;
+        let pack = |values| spec.norm.pack(values, [channels, frames, height, width]);
         let mut latent = match (want, logvar) {
             (Posterior::Moments, logvar) => {
-                let mut both = mean.to_vec();
+                let mut both = pack(mean.to_vec());
                 match logvar {
-                    Some(logvar) => both.extend_from_slice(logvar),
+                    Some(logvar) => both.extend(pack(logvar.to_vec())),
                     None => both.resize(2 * len, LOGVAR_MIN),
                 }
                 return both;
@@ -62,8 +65,10 @@ impl Moments {
             }
             _ => mean.to_vec(),
         };
+        latent = pack(latent);
         if scale == Scale::Normalized {
-            spec.norm.apply(&mut latent, self.shape[1]);
+            let patch = spec.norm.patch();
+            spec.norm.apply(&mut latent, channels * patch * patch);
         }
         latent
     }

@@ -10,11 +10,15 @@ mod loader;
 mod norm;
 mod ops;
 mod resnet;
+mod rms;
+mod shuffle;
 
 pub(crate) use act::Act;
-pub(crate) use attention::Attention;
+pub(crate) use attention::{Attention, attend};
 pub(crate) use conv::{Conv2d, ConvShape};
 pub(crate) use loader::Loader;
 pub(crate) use norm::GroupNorm;
-pub(crate) use ops::{Ops, PlainKernel, Post, Pre, plain_convolve, plain_group_norm};
+pub(crate) use ops::{Ops, PlainKernel, Post, Pre, plain_convolve};
 pub(crate) use resnet::ResnetBlock;
+pub(crate) use rms::{Floor, RmsNorm};
+pub(crate) use shuffle::{Order, group_mean, space_to_depth};

@@ -2,11 +2,13 @@
 
 use crate::{
     DType, Device, Encoder, Error, Fingerprint, LatentNorm, Spec,
-    config::Config,
+    config::{Config, DcConfig, Flux2Config, KlConfig, TinyConfig, WanConfig},
+    dc::Dc,
     kl::Kl,
     model::{Family, Model, Sizes},
     nn::{Loader, Ops},
     tiny::Tiny,
+    wan::Wan,
     weights::Weights,
 };
 
@@ -26,10 +28,11 @@ pub(crate) struct Build {
 
 /// What a class delivers, as far as it follows from the config.
 struct Delivers {
+    /// Before any packing.
     latent_channels: usize,
-    /// Pixels per latent cell.
-    compression: usize,
     has_posterior: bool,
+    /// Frames per latent frame.
+    temporal: usize,
     norm: LatentNorm,
     sizes: Sizes,
 }
@@ -46,75 +49,147 @@ pub(crate) fn encoder<B: Ops>(
         device: &device,
         dtype: build.dtype,
     };
-    match config {
-        Config::Kl(kl) => {
-            let family = Kl::load(&mut load, kl)?;
-            let compression = 1 << (kl.block_out_channels.len() - 1);
-            let delivers = Delivers {
-                latent_channels: kl.latent_channels,
-                compression,
-                has_posterior: true,
-                norm: kl.latent_norm(),
-                sizes: Sizes {
-                    multiple: 1,
-                    minimum: compression,
-                },
-            };
-            finish(family, delivers, config, weights, (device, build))
+    let (family, delivers): (Box<dyn Family<B>>, _) = match config {
+        Config::Kl(kl) => (Box::new(Kl::load(&mut load, kl)?), kl.delivers()),
+        Config::Flux2(flux2) => {
+            let family = Kl::load(&mut load, &flux2.kl)?;
+            (Box::new(family), flux2.delivers(load.weights)?)
         }
-        Config::Tiny(tiny) => {
-            let family = Tiny::load(&mut load, tiny)?;
-            let delivers = Delivers {
-                latent_channels: tiny.latent_channels,
-                compression: 1 << (tiny.num_encoder_blocks.len() - 1),
-                has_posterior: false,
-                norm: tiny.latent_norm(),
-                sizes: Sizes {
-                    multiple: 1,
-                    minimum: 1,
-                },
-            };
-            finish(family, delivers, config, weights, (device, build))
+        Config::QwenImage(wan) | Config::Wan(wan) => {
+            (Box::new(Wan::load(&mut load, wan)?), wan.delivers())
         }
-    }
-}
-
-fn finish<B: Ops, F: Family<B> + 'static>(
-    family: F,
-    delivers: Delivers,
-    config: &Config,
-    weights: Weights,
-    (device, build): (B::Device, Build),
-) -> Result<Box<dyn Encoder>, Error> {
-    let Build {
-        device: name,
-        dtype,
-        untrained,
-    } = build;
-    let mut identity = blake3::Hasher::new();
-    let config_text = serde_json::to_string(config).expect("a config is plain data");
-    identity.update(weights.finish()?.as_bytes());
-    // Device and tiling are not part of it: a device within tolerance may serve the same run.
-    let rest = format!("{config_text} {dtype} tiling none numerics {NUMERICS_VERSION}");
-    identity.update(rest.as_bytes());
+        Config::Dc(dc) => (Box::new(Dc::load(&mut load, dc)?), dc.delivers()),
+        Config::Tiny(tiny) => (Box::new(Tiny::load(&mut load, tiny)?), tiny.delivers()),
+    };
+    let Delivers {
+        latent_channels,
+        has_posterior,
+        temporal,
+        norm,
+        sizes,
+    } = delivers;
+    let patch = norm.patch();
     let spec = Spec {
         class: config.class().to_owned(),
-        fingerprint: Fingerprint(*identity.finalize().as_bytes()),
-        device: name,
-        dtype,
-        latent_channels: delivers.latent_channels,
-        spatial_compression: delivers.compression,
-        temporal_compression: 1,
-        size_multiple: delivers.compression.max(delivers.sizes.multiple),
-        has_posterior: delivers.has_posterior,
-        norm: delivers.norm,
-        untrained,
+        fingerprint: fingerprint(config, weights, build.dtype)?,
+        device: build.device,
+        dtype: build.dtype,
+        latent_channels: latent_channels * patch * patch,
+        spatial_compression: sizes.cell * patch,
+        temporal_compression: temporal,
+        size_multiple: sizes.cell * patch,
+        has_posterior,
+        norm,
+        untrained: build.untrained,
         preferred_batch_pixels: CPU_BATCH_PIXELS,
     };
     Ok(Box::new(Model {
         family,
         device,
         spec,
-        sizes: delivers.sizes,
+        sizes,
     }))
+}
+
+/// The device is not part of it: every device within tolerance may serve the same run.
+fn fingerprint(config: &Config, weights: Weights, dtype: DType) -> Result<Fingerprint, Error> {
+    let config = serde_json::to_string(config).expect("a config is plain data");
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(weights.finish()?.as_bytes());
+    let rest = format!("{config} {dtype} tiling none numerics {NUMERICS_VERSION}");
+    hasher.update(rest.as_bytes());
+    Ok(Fingerprint(*hasher.finalize().as_bytes()))
+}
+
+impl KlConfig {
+    fn delivers(&self) -> Delivers {
+        Delivers {
+            latent_channels: self.latent_channels,
+            has_posterior: true,
+            temporal: 1,
+            norm: self.latent_norm(),
+            sizes: Sizes::halved(self.block_out_channels.len()),
+        }
+    }
+}
+
+impl Flux2Config {
+    /// The norm of the latents is a batch norm whose statistics lie among the weights.
+    fn delivers(&self, weights: &mut Weights) -> Result<Delivers, Error> {
+        let patch = self.patch();
+        let channels = self.kl.latent_channels * patch * patch;
+        let mean = weights.take("bn.running_mean", &[channels])?;
+        let variance = weights.take("bn.running_var", &[channels])?;
+        let std = variance.iter().map(|v| (v + self.batch_norm_eps).sqrt());
+        let kl = self.kl.delivers();
+        Ok(Delivers {
+            norm: LatentNorm::Patch {
+                patch,
+                mean,
+                std: std.collect(),
+            },
+            sizes: Sizes {
+                cells: patch,
+                ..kl.sizes
+            },
+            ..kl
+        })
+    }
+}
+
+impl WanConfig {
+    fn delivers(&self) -> Delivers {
+        let levels = self.dim_mult.len();
+        let halvings = (0..levels - 1).filter(|&level| self.halves_time(level));
+        let halved = Sizes::halved(levels);
+        let patch = self.patch();
+        Delivers {
+            latent_channels: self.z_dim,
+            has_posterior: true,
+            temporal: 1 << halvings.count(),
+            norm: self.latent_norm(),
+            sizes: Sizes {
+                cell: halved.cell * patch,
+                // Only averaging shortcuts and patches need to come out even.
+                even: if self.is_residual {
+                    halved.cell * patch
+                } else {
+                    patch
+                },
+                single_frames: true,
+                ..halved
+            },
+        }
+    }
+}
+
+impl DcConfig {
+    fn delivers(&self) -> Delivers {
+        let halved = Sizes::halved(self.encoder_block_out_channels.len());
+        Delivers {
+            latent_channels: self.latent_channels,
+            has_posterior: false,
+            temporal: 1,
+            norm: self.latent_norm(),
+            sizes: Sizes {
+                even: halved.cell,
+                ..halved
+            },
+        }
+    }
+}
+
+impl TinyConfig {
+    fn delivers(&self) -> Delivers {
+        Delivers {
+            latent_channels: self.latent_channels,
+            has_posterior: false,
+            temporal: 1,
+            norm: self.latent_norm(),
+            sizes: Sizes {
+                rounds_up: true,
+                ..Sizes::halved(self.num_encoder_blocks.len())
+            },
+        }
+    }
 }

@@ -48,6 +48,14 @@ impl ConvShape {
         }
     }
 
+    /// The same for every channel by itself.
+    pub(crate) const fn depthwise(self) -> Self {
+        Self {
+            groups: self.inputs,
+            ..self
+        }
+    }
+
     /// The same without bias.
     pub(crate) const fn without_bias(self) -> Self {
         Self {

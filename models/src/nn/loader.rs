@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Conv2d, ConvShape, GroupNorm, Ops};
+use super::{Conv2d, ConvShape, Floor, GroupNorm, Ops, RmsNorm};
 use crate::{DType, Error, weights::Weights};
 
 /// Takes tensors by name and lays them out on the device.
@@ -52,6 +52,49 @@ impl<B: Ops> Loader<'_, B> {
             beta: Tensor::from_data(TensorData::new(beta, [channels]), self.device),
             groups,
             eps,
+        })
+    }
+
+    /// A causal convolution over time, rows and columns, as the 2-D one that it is for a single frame:
+    /// the last slice of its kernel in time.
+    pub(crate) fn conv_3d(&mut self, name: &str, shape: ConvShape) -> Result<Conv2d<B>, Error> {
+        let k = shape.kernel;
+        let sides = [shape.outputs, shape.inputs, k, k, k];
+        let weight = self.weights.take(&format!("{name}.weight"), &sides)?;
+        let last = |kernel: &[f32]| kernel[(k - 1) * k * k..].to_vec();
+        let weight = weight.chunks_exact(k * k * k).flat_map(last).collect();
+        self.conv_of(name, weight, shape)
+    }
+
+    /// `{name}.weight` and `{name}.bias` of a root-mean-square norm.
+    pub(crate) fn rms_norm(
+        &mut self,
+        name: &str,
+        channels: usize,
+        floor: Floor,
+    ) -> Result<RmsNorm<B>, Error> {
+        let gamma = self.weights.take(&format!("{name}.weight"), &[channels])?;
+        let beta = self.weights.take(&format!("{name}.bias"), &[channels])?;
+        Ok(RmsNorm {
+            gamma: Tensor::from_data(TensorData::new(gamma, [channels]), self.device),
+            beta: Tensor::from_data(TensorData::new(beta, [channels]), self.device),
+            floor,
+        })
+    }
+
+    /// A root-mean-square norm that has a scale alone, `name`, of this shape.
+    pub(crate) fn gamma(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        floor: Floor,
+    ) -> Result<RmsNorm<B>, Error> {
+        let channels = shape[0];
+        let gamma = self.weights.take(name, shape)?;
+        Ok(RmsNorm {
+            gamma: Tensor::from_data(TensorData::new(gamma, [channels]), self.device),
+            beta: Tensor::zeros([channels], self.device),
+            floor,
         })
     }
 

@@ -5,7 +5,7 @@
 
 use burn::tensor::{FloatDType, Tensor, backend::Backend, module, ops::PaddedConvOptions};
 
-use super::{Act, ConvShape, GroupNorm};
+use super::{Act, ConvShape, GroupNorm, RmsNorm, rms::plain_rms_norm};
 
 /// What stands before a convolution: `act(norm(x))`.
 #[derive(Debug)]
@@ -42,7 +42,14 @@ pub(crate) trait Ops: Backend {
     ) -> Tensor<Self, 4>;
 
     /// `act(norm(x))`
-    fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4>;
+    fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4> {
+        plain_group_norm(x, norm, act)
+    }
+
+    /// `act(norm(x))`
+    fn rms_norm(x: Tensor<Self, 4>, norm: &RmsNorm<Self>, act: Act) -> Tensor<Self, 4> {
+        plain_rms_norm(x, norm, act)
+    }
 }
 
 /// The kernel of a backend without its own: burn's tensors as they are.
@@ -64,14 +71,14 @@ impl<B: Backend> PlainKernel<B> {
 }
 
 /// [`Ops::convolve`] in burn's own ops.
-pub(crate) fn plain_convolve<B: Backend>(
+pub(crate) fn plain_convolve<B: Ops>(
     x: Tensor<B, 4>,
     pre: Option<Pre<'_, B>>,
     kernel: &PlainKernel<B>,
     post: Post<B>,
 ) -> Tensor<B, 4> {
     let x = match pre {
-        Some(Pre { norm, act }) => plain_group_norm(x, norm, act),
+        Some(Pre { norm, act }) => B::group_norm(x, norm, act),
         None => x,
     };
     let x = x.permute([0, 3, 1, 2]);
@@ -94,11 +101,7 @@ pub(crate) fn plain_convolve<B: Backend>(
 
 /// [`Ops::group_norm`] in burn's own ops. Statistics are taken in f32 whatever the dtype: squares of
 /// activations overflow f16.
-pub(crate) fn plain_group_norm<B: Backend>(
-    x: Tensor<B, 4>,
-    norm: &GroupNorm<B>,
-    act: Act,
-) -> Tensor<B, 4> {
+fn plain_group_norm<B: Backend>(x: Tensor<B, 4>, norm: &GroupNorm<B>, act: Act) -> Tensor<B, 4> {
     let dtype = x.dtype();
     let [n, h, w, c] = x.dims();
     let width = c / norm.groups;

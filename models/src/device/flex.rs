@@ -1,0 +1,196 @@
+//! burn's `flex` backend with our own convolution and norms.
+//!
+//! Activations are `[n, height, width, channels]`, in that order in memory too. In f16 and bf16,
+//! which CPUs hardly compute in, weights and what passes between layers are rounded to the dtype and
+//! everything in between is f32.
+
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use burn_flex::{Flex, FlexDevice, FlexTensor};
+
+use crate::{
+    kernel::{self, Conv, Fused, Map, Norm, Rms, Statistics},
+    nn::{Act, ConvShape, Floor, GroupNorm, Ops, PlainKernel, Post, Pre, RmsNorm, plain_convolve},
+};
+
+/// Weights of a convolution on the CPU.
+#[derive(Debug)]
+pub(crate) enum FlexKernel {
+    /// Laid out for our own kernel.
+    Packed(Conv),
+    /// As burn wants them: grouped convolutions.
+    Plain(Box<PlainKernel<Flex>>),
+}
+
+impl Ops for Flex {
+    type Kernel = FlexKernel;
+
+    fn kernel(
+        weight: Tensor<Self, 4>,
+        bias: Option<Tensor<Self, 1>>,
+        shape: ConvShape,
+    ) -> Self::Kernel {
+        let weight = float(weight);
+        let bias = bias.map(float);
+        if shape.groups != 1 {
+            return FlexKernel::Plain(Box::new(PlainKernel::new(weight, bias, shape)));
+        }
+        let dims = weight.dims();
+        let (weight, bias) = (dense(weight), bias.map(dense));
+        let bias = bias.as_ref().map(values);
+        let conv = Conv::new(values(&weight), dims, bias, shape.stride, shape.pad);
+        FlexKernel::Packed(conv)
+    }
+
+    fn convolve(
+        x: Tensor<Self, 4>,
+        pre: Option<Pre<'_, Self>>,
+        kernel: &Self::Kernel,
+        post: Post<Self>,
+    ) -> Tensor<Self, 4> {
+        let dtype = x.dtype();
+        let x = float(x);
+        let residual = post.residual.map(float);
+        let y = match kernel {
+            FlexKernel::Plain(kernel) => {
+                let post = Post { residual, ..post };
+                plain_convolve(x, pre, kernel, post)
+            }
+            FlexKernel::Packed(conv) => {
+                let (inner, outer) = fusible(post.act);
+                let y = packed(x, pre, conv, (residual, inner));
+                outer.apply(y)
+            }
+        };
+        round(y, dtype)
+    }
+
+    fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4> {
+        let dtype = x.dtype();
+        let x = dense(float(x));
+        let input = map(&x);
+        let (inner, outer) = fusible(act);
+        let norms = measure(input, norm, inner);
+        let mut out = vec![0.0; input.data.len()];
+        kernel::apply(&norms, input, &mut out);
+        round(outer.apply(like(input, out)), dtype)
+    }
+
+    fn rms_norm(x: Tensor<Self, 4>, norm: &RmsNorm<Self>, act: Act) -> Tensor<Self, 4> {
+        let dtype = x.dtype();
+        let x = dense(float(x));
+        let input = map(&x);
+        let (inner, outer) = fusible(act);
+        let (gamma, beta) = (dense(norm.gamma.clone()), dense(norm.beta.clone()));
+        let (eps, least) = match norm.floor {
+            Floor::Length(least) => (0.0, least),
+            Floor::MeanSquare(eps) => (eps, 0.0),
+        };
+        let rms = Rms {
+            gamma: values(&gamma),
+            beta: values(&beta),
+            eps,
+            least,
+        };
+        let mut out = vec![0.0; input.data.len()];
+        rms.run(input, inner, &mut out);
+        round(outer.apply(like(input, out)), dtype)
+    }
+}
+
+/// A convolution by our own kernel, with what can be fused to it.
+fn packed(
+    x: Tensor<Flex, 4>,
+    pre: Option<Pre<'_, Flex>>,
+    conv: &Conv,
+    (residual, act): (Option<Tensor<Flex, 4>>, kernel::Act),
+) -> Tensor<Flex, 4> {
+    let (x, norms) = match pre {
+        None => (dense(x), None),
+        Some(Pre { norm, act }) => match fusible(act) {
+            (act, Act::None) => {
+                let x = dense(x);
+                let norms = measure(map(&x), norm, act);
+                (x, Some(norms))
+            }
+            _ => (dense(Flex::group_norm(x, norm, act)), None),
+        },
+    };
+    let residual = residual.map(dense);
+    let input = map(&x);
+    let [height, width] = conv.output(input.height, input.width);
+    let mut out = vec![0.0; input.n * height * width * conv.outputs()];
+    let fused = Fused {
+        norms: norms.as_deref(),
+        residual: residual.as_ref().map(values),
+        act,
+    };
+    conv.run(input, fused, &mut out);
+    tensor(out, [input.n, height, width, conv.outputs()])
+}
+
+/// The activation inside our kernels, and what is left to do after them.
+const fn fusible(act: Act) -> (kernel::Act, Act) {
+    match act {
+        Act::None => (kernel::Act::None, Act::None),
+        Act::Relu => (kernel::Act::Relu, Act::None),
+        Act::Silu => (kernel::Act::Silu, Act::None),
+        Act::Gelu | Act::Mish => (kernel::Act::None, act),
+    }
+}
+
+fn measure(x: Map<'_>, norm: &GroupNorm<Flex>, act: kernel::Act) -> Vec<Norm> {
+    let (gamma, beta) = (dense(norm.gamma.clone()), dense(norm.beta.clone()));
+    let statistics = Statistics {
+        gamma: values(&gamma),
+        beta: values(&beta),
+        groups: norm.groups,
+        eps: norm.eps,
+    };
+    Norm::measure(x, statistics, act)
+}
+
+fn float<const D: usize>(x: Tensor<Flex, D>) -> Tensor<Flex, D> {
+    round(x, DType::F32)
+}
+
+fn round<const D: usize>(x: Tensor<Flex, D>, dtype: DType) -> Tensor<Flex, D> {
+    match dtype {
+        _ if x.dtype() == dtype => x,
+        DType::F16 => x.cast(FloatDType::F16),
+        DType::BF16 => x.cast(FloatDType::BF16),
+        _ => x.cast(FloatDType::F32),
+    }
+}
+
+/// The tensor with its values in order and without gaps.
+fn dense<const D: usize>(x: Tensor<Flex, D>) -> FlexTensor {
+    let x = x.into_primitive().tensor();
+    match x.as_slice::<f32>() {
+        Some(_) => x,
+        None => x.to_contiguous(),
+    }
+}
+
+fn like(map: Map<'_>, values: Vec<f32>) -> Tensor<Flex, 4> {
+    tensor(values, [map.n, map.height, map.width, map.channels])
+}
+
+fn tensor(values: Vec<f32>, shape: [usize; 4]) -> Tensor<Flex, 4> {
+    Tensor::from_data(TensorData::new(values, shape), &FlexDevice)
+}
+
+fn values(x: &FlexTensor) -> &[f32] {
+    x.as_slice().expect("only dense f32 tensors come here")
+}
+
+fn map(x: &FlexTensor) -> Map<'_> {
+    let shape = x.layout().shape();
+    let (n, height, width, channels) = (shape[0], shape[1], shape[2], shape[3]);
+    Map {
+        data: values(x),
+        n,
+        height,
+        width,
+        channels,
+    }
+}

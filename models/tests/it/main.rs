@@ -1,0 +1,8 @@
+//! The integration tests of the crate, in one binary.
+
+#[cfg(feature = "cpu")]
+mod checkpoint;
+mod image;
+#[cfg(feature = "cpu")]
+mod parity;
+mod posterior;

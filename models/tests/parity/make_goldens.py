@@ -1,0 +1,292 @@
+"""Makes the checkpoints and goldens beside this file.
+
+    python make_goldens.py [NAME...]
+
+Made with diffusers 0.40.0, torch 2.15.0 (CPU) and safetensors 0.8.0. The tests need none of them.
+
+Every parameter and buffer is randomised: with diffusers' own initialisation many mistakes are
+invisible (norm weights of 1, biases of 0). Each model comes twice: `a` as a normal case, and `b`
+with small weights and a nearly flat picture, where the epsilons of the norms show. Only the
+encoder's tensors are kept, but for one model, which keeps its decoder so that the loader has
+something to skip. Weights are rounded to float16, and most files hold them so, to keep them small;
+all outputs are computed in float32 from the rounded weights.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    AutoencoderKLWan,
+    AutoencoderTiny,
+)
+from safetensors.torch import load_file, save_file
+
+HERE = Path(__file__).parent
+ENCODER = ("encoder.", "quant_conv.", "bn.")
+
+
+def randomise(model, seed, flat=False):
+    """Draws everything: scales 1 +- 0.2, shifts +- 0.2, weights at twice the fan-in's scale."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            if p.ndim >= 2 and "norm" not in name and "gamma" not in name:
+                fan = p[0].numel()
+                p.copy_(torch.randn(p.shape, generator=g) * fan**-0.5)
+                if flat:
+                    p.mul_(0.05)
+            elif name.endswith("bias"):
+                p.copy_(torch.rand(p.shape, generator=g) * 0.4 - 0.2)
+                if flat:
+                    p.mul_(0.01)
+            else:
+                p.copy_(1 + torch.rand(p.shape, generator=g) * 0.4 - 0.2)
+        for name, b in sorted(model.named_buffers()):
+            if name.endswith("running_mean"):
+                b.copy_(torch.rand(b.shape, generator=g) - 0.5)
+            elif name.endswith("running_var"):
+                b.copy_(torch.rand(b.shape, generator=g) * 1.5 + 0.5)
+    return model.half().float().eval()
+
+
+def picture(shape, seed, flat=False):
+    """Smooth shapes with some noise, in [-1, 1]."""
+    g = torch.Generator().manual_seed(seed)
+    *lead, h, w = shape
+    coarse = torch.rand([*lead, 4, 4], generator=g).flatten(0, -3)[None] * 2 - 1
+    x = torch.nn.functional.interpolate(coarse, size=(h, w), mode="bicubic")
+    x = x.reshape(shape) + torch.randn(shape, generator=g) * 0.1
+    return x.clamp(-1, 1) * (0.02 if flat else 1.0)
+
+
+def normalise(model, z):
+    """As diffusers' pipelines do."""
+    c = model.config
+    if hasattr(model, "bn"):
+        n, channels, h, w = z.shape
+        p, q = c.patch_size
+        z = z.reshape(n, channels, h // p, p, w // q, q).permute(0, 1, 3, 5, 2, 4)
+        z = z.reshape(n, channels * p * q, h // p, w // q)
+        mean, var = (b.reshape(1, -1, 1, 1) for b in (model.bn.running_mean, model.bn.running_var))
+        return (z - mean) / torch.sqrt(var + c.batch_norm_eps)
+    channel = lambda v: torch.tensor(v).reshape(1, -1, *[1] * (z.ndim - 2))
+    if c.get("latents_mean") is not None and c.get("latents_std") is not None:
+        scale = c.get("scaling_factor", 1.0) or 1.0
+        return (z - channel(c["latents_mean"])) * scale / channel(c["latents_std"])
+    return (z - (c.get("shift_factor") or 0.0)) * (c.get("scaling_factor") or 1.0)
+
+
+@torch.no_grad()
+def outputs(model, pixels):
+    encoded = model.encode(pixels)
+    if hasattr(encoded, "latent_dist"):
+        d = encoded.latent_dist
+        out = {"mean": d.mean, "logvar": d.logvar, "latents": normalise(model, d.mode())}
+    else:
+        z = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+        out = {"mean": z, "latents": normalise(model, z)}
+    return {k: v.contiguous().clone() for k, v in out.items()}
+
+
+def kl(**changes):
+    n = len(changes.get("block_out_channels", (32, 64)))
+    config = dict(
+        block_out_channels=(32, 64),
+        down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n,
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+    )
+    return AutoencoderKL(**{**config, **changes})
+
+
+def tiny(**changes):
+    config = dict(
+        encoder_block_out_channels=(16, 16, 16),
+        decoder_block_out_channels=(16, 16, 16),
+        num_encoder_blocks=(1, 2, 1),
+        num_decoder_blocks=(1, 1, 1),
+    )
+    return AutoencoderTiny(**{**config, **changes})
+
+
+def flux2(**changes):
+    n = len(changes.get("block_out_channels", (16, 32)))
+    config = dict(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n,
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+    )
+    return AutoencoderKLFlux2(**{**config, **changes})
+
+
+def wan(cls=AutoencoderKLWan, **changes):
+    z = changes.get("z_dim", 4)
+    config = dict(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False, True],
+        latents_mean=[0.1 * i - 0.2 for i in range(z)],
+        latents_std=[0.5 + 0.3 * i for i in range(z)],
+    )
+    return cls(**{**config, **changes})
+
+
+def wan22(**changes):
+    config = dict(is_residual=True, patch_size=2, in_channels=12, out_channels=12)
+    return wan(**{**config, **changes})
+
+
+def dc(**changes):
+    n = len(changes.get("encoder_block_out_channels", (8, 16)))
+    config = dict(
+        latent_channels=4,
+        attention_head_dim=4,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 16),
+        encoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_block_out_channels=(8,) * n,
+        decoder_layers_per_block=(1,) * n,
+        decoder_qkv_multiscales=((),) * n,
+        scaling_factor=0.41407,
+    )
+    return AutoencoderDC(**{**config, **changes})
+
+
+# name: (model, size of the pictures, options of `save`)
+MODELS = {
+    "kl-plain": (
+        lambda: kl(block_out_channels=(8, 16)),
+        [2, 3, 32, 32],
+        {"full": True},
+    ),
+    "kl-two-layers": (
+        lambda: kl(block_out_channels=(32, 32), layers_per_block=2, norm_num_groups=32),
+        [1, 3, 40, 56],
+        {},
+    ),
+    "kl-16-channels": (
+        lambda: kl(
+            block_out_channels=(16, 32, 32),
+            latent_channels=16,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+        ),
+        [1, 3, 33, 47],
+        {},
+    ),
+    "kl-no-attention": (
+        lambda: kl(
+            block_out_channels=(16, 24, 32, 32),
+            mid_block_add_attention=False,
+            latents_mean=[0.1, -0.2, 0.3, -0.4],
+            latents_std=[0.5, 1.5, 2.0, 0.8],
+            scaling_factor=0.5,
+        ),
+        [1, 3, 33, 47],
+        {},
+    ),
+    "kl-legacy-names": (lambda: kl(block_out_channels=(8, 16)), [1, 3, 40, 56], {"legacy": True}),
+    "kl-sharded": (lambda: kl(block_out_channels=(8, 16)), [1, 3, 32, 32], {"shards": True}),
+    "kl-fp16-file": (lambda: kl(block_out_channels=(16, 32)), [1, 3, 32, 32], {"half": True}),
+    "kl-attention-stages": (
+        lambda: kl(
+            block_out_channels=(16, 32),
+            down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+            act_fn="gelu",
+        ),
+        [1, 3, 24, 32],
+        {},
+    ),
+    "tiny-4-channels": (lambda: tiny(), [2, 3, 32, 32], {}),
+    "tiny-16-channels": (
+        lambda: tiny(latent_channels=16, scaling_factor=0.7, shift_factor=0.2),
+        [1, 3, 33, 47],
+        {},
+    ),
+    "flux2": (lambda: flux2(), [2, 3, 40, 56], {}),
+    "qwen-image": (lambda: wan(AutoencoderKLQwenImage), [2, 3, 1, 33, 47], {}),
+    "wan-2.1": (lambda: wan(num_res_blocks=2), [1, 3, 1, 40, 56], {}),
+    "wan-2.2": (lambda: wan22(), [1, 3, 1, 48, 64], {}),
+    # 16 pixels in the last stage, four of them per channel of a head: the linear form.
+    "dc-linear": (lambda: dc(), [2, 3, 16, 24], {}),
+    # 4 pixels, as many as a head has channels: the quadratic form.
+    "dc-quadratic": (lambda: dc(), [1, 3, 4, 4], {}),
+    "dc-strided": (
+        lambda: dc(
+            encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+            encoder_block_out_channels=(8, 8, 16),
+            encoder_layers_per_block=(0, 1, 2),
+            encoder_qkv_multiscales=((), (), (3, 5)),
+            downsample_block_type="Conv",
+        ),
+        [1, 3, 32, 48],
+        {},
+    ),
+}
+
+
+def save(model, folder, full=False, legacy=False, shards=False, half=False):
+    """As `save_pretrained` does, then only what the encoder needs."""
+    if half:
+        model.half().save_pretrained(folder, variant="fp16")
+        model.float()
+    elif shards:
+        model.save_pretrained(folder, max_shard_size="80KB")
+    else:
+        model.save_pretrained(folder)
+    if full or shards:
+        return
+    (path,) = folder.glob("*.safetensors")
+    tensors = {k: v for k, v in load_file(path).items() if k.startswith(ENCODER)}
+    if legacy:
+        old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+        for new, name in old.items():
+            for part in ("weight", "bias"):
+                at = "encoder.mid_block.attentions.0."
+                value = tensors.pop(f"{at}{new}.{part}")
+                value = value[:, :, None, None] if part == "weight" else value
+                tensors[f"{at}{name}.{part}"] = value.contiguous()
+    if not legacy:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def main(names):
+    torch.use_deterministic_algorithms(True)
+    for name in names or MODELS:
+        make, shape, options = MODELS[name]
+        for case, flat in (("a", False), ("b", True)):
+            if flat and options:
+                continue  # these are about files, not numbers
+            folder = HERE / name / case
+            model = randomise(make(), seed=len(name), flat=flat)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            save(model, folder, **options)
+            config = json.loads((folder / "config.json").read_text())
+            config.pop("_name_or_path", None)
+            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            pixels = picture(shape, seed=7, flat=flat)
+            save_file({"pixels": pixels, **outputs(model, pixels)}, folder / "golden.safetensors")
+            print(folder.relative_to(HERE))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
