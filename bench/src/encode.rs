@@ -1,7 +1,11 @@
 //! `preheat-bench encode`: how fast a model encodes in this process, and with `--through-loader` how
-//! much of that a loader gets from a replica that runs the same model.
+//! much of that a loader gets from a replica that runs the same model, and with `--compare-python`
+//! how fast PyTorch is.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,10 +13,14 @@ use preheat_models::{DType, Device, Encoder, PixelData, Pixels, Source, image, o
 
 use crate::{
     photos,
-    report::{Report, median},
+    report::{Cell, Report, median},
 };
 
+mod compare;
 mod through;
+
+use compare::Torch;
+use through::ThroughLoader;
 
 /// Options of `preheat-bench encode`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +49,10 @@ pub struct Args {
     /// Also run the same images through a loader and a replica, in turn with the others.
     #[arg(long)]
     through_loader: bool,
+    /// Also run the same batches in PyTorch, in turn with the others: a Python with torch and
+    /// diffusers.
+    #[arg(long, value_name = "PYTHON")]
+    compare_python: Option<PathBuf>,
 }
 
 /// One combination, and what was measured of it: images per second, one value a round.
@@ -49,131 +61,157 @@ struct Case {
     size: u32,
     batch: usize,
     images: usize,
+    /// A batch of real photos, decoded and cropped.
+    pixels: Pixels,
     in_process: Vec<f64>,
     through_loader: Vec<f64>,
+    torch: Vec<f64>,
 }
 
 /// Measures every combination once a round, so that a noisy minute hurts all alike.
 ///
 /// # Errors
-/// Where the model cannot be opened or a replica cannot be started.
+/// Where the model cannot be opened, a replica cannot be started, or Python fails.
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     let source: Source = args.model.parse()?;
     let device: Device = args.device.parse()?;
     let mut models = Vec::new();
+    let mut torches = Vec::new();
     for name in &args.dtype {
         let dtype: DType = name.parse()?;
         models.push(open(&source, device, dtype).with_context(|| format!("in {dtype}"))?);
+        if let Some(python) = &args.compare_python {
+            torches.push(Torch::start(python, &args.model, name)?);
+        }
     }
-    let mut cases = cases(args, models.len());
+    let mut cases = cases(args, models.len())?;
     ensure!(
         !cases.is_empty() && args.rounds > 0,
         "nothing to measure: give a size, a batch, rounds"
     );
-
-    let sides = if args.through_loader { 2 } else { 1 };
-    let progress = ProgressBar::new((args.rounds * cases.len() * sides) as u64).with_style(style());
-    for case in &cases {
-        // Page faults, caches and clocks of the first call are nobody's rate.
-        in_process(models[case.model].as_mut(), case, case.batch)?;
-    }
-    let mut loaders = if args.through_loader {
+    let loaders = if args.through_loader {
         through::start(args, &cases)?
     } else {
         Vec::new()
     };
+    for case in &cases {
+        // Page faults, caches and clocks of the first call are nobody's rate.
+        in_process(models[case.model].as_mut(), case, 1)?;
+        if let Some(torch) = torches.get_mut(case.model) {
+            torch.run(case, 1)?;
+        }
+    }
+    let progress = ProgressBar::new((args.rounds * cases.len()) as u64).with_style(style());
     for _ in 0..args.rounds {
         for (index, case) in cases.iter_mut().enumerate() {
-            let rate = |took: Duration| case.images as f64 / took.as_secs_f64();
             progress.set_message(format!("{0}x{0}, batch {1}", case.size, case.batch));
-            let took = in_process(models[case.model].as_mut(), case, case.images)?;
-            case.in_process.push(rate(took));
+            let rate = |took: Duration| case.images as f64 / took.as_secs_f64();
+            let ours = rate(in_process(models[case.model].as_mut(), case, case.images)?);
+            let loader = loaders
+                .get(index)
+                .map(ThroughLoader::run)
+                .transpose()?
+                .map(rate);
+            let torch = torches.get_mut(case.model);
+            let torch = torch
+                .map(|torch| torch.run(case, case.images))
+                .transpose()?
+                .map(rate);
+            case.in_process.push(ours);
+            case.through_loader.extend(loader);
+            case.torch.extend(torch);
             progress.inc(1);
-            if let Some(loader) = loaders.get_mut(index) {
-                let took = loader.run()?;
-                case.through_loader.push(rate(took));
-                progress.inc(1);
-            }
         }
     }
     progress.finish_and_clear();
-    Ok(report(args, &cases, &models))
+    let mut report = report(args, &cases, &models);
+    if let Some(torch) = torches.first() {
+        report.note(format!("PyTorch: {}, channels last, eager", torch.versions));
+    }
+    Ok(report)
 }
 
-fn cases(args: &Args, models: usize) -> Vec<Case> {
+fn cases(args: &Args, models: usize) -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for model in 0..models {
         for &size in &args.size {
             for &batch in args.batch.iter().filter(|batch| **batch > 0) {
-                let images = args.images.max(1).next_multiple_of(batch);
-                let (in_process, through_loader) = (Vec::new(), Vec::new());
                 cases.push(Case {
                     model,
                     size,
                     batch,
-                    images,
-                    in_process,
-                    through_loader,
+                    images: args.images.max(1).next_multiple_of(batch),
+                    pixels: pixels(size, batch)?,
+                    in_process: Vec::new(),
+                    through_loader: Vec::new(),
+                    torch: Vec::new(),
                 });
             }
         }
     }
-    cases
+    Ok(cases)
 }
 
-/// Time to encode `images` real photos that are decoded and cropped already.
-fn in_process(model: &mut dyn Encoder, case: &Case, images: usize) -> anyhow::Result<Duration> {
-    let side = case.size as usize;
+fn pixels(size: u32, batch: usize) -> anyhow::Result<Pixels> {
     let mut data = Vec::new();
-    for (_, bytes) in photos::all().into_iter().cycle().take(case.batch) {
+    for (_, bytes) in photos::all().into_iter().cycle().take(batch) {
         let photo = image::decode(bytes, u64::MAX)?;
         let source = [photo.width, photo.height];
-        let transform = image::cover(source, [case.size; 2], image::Filter::Lanczos);
+        let transform = image::cover(source, [size; 2], image::Filter::Lanczos);
         data.extend(image::apply(photo, &transform)?.data);
     }
-    let data = PixelData::Rgb8(data);
-    let pixels = Pixels {
-        batch: case.batch,
+    let (side, data) = (size as usize, PixelData::Rgb8(data));
+    Ok(Pixels {
+        batch,
         frames: 1,
         height: side,
         width: side,
         data,
-    };
+    })
+}
+
+/// Time of plain encode calls for at least `images`.
+fn in_process(model: &mut dyn Encoder, case: &Case, images: usize) -> anyhow::Result<Duration> {
     let start = Instant::now();
     for _ in 0..images.div_ceil(case.batch) {
-        model.encode(&pixels)?;
+        model.encode(&case.pixels)?;
     }
     Ok(start.elapsed())
 }
 
 fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
     let mut report = Report::default();
+    let mut columns = vec!["size", "batch", "dtype", "images/s", "ms/batch", "Mpx/s"];
+    let versus = |case: &Case, other: &[f64], ours: fn((&f64, &f64)) -> f64| -> [Cell; 2] {
+        let ratios: Vec<f64> = case.in_process.iter().zip(other).map(ours).collect();
+        [median(other).into(), median(&ratios).into()]
+    };
     let row = |case: &Case| {
-        let spec = models[case.model].spec();
         let rate = median(&case.in_process);
         let megapixels = f64::from(case.size).powi(2) / 1e6;
-        let mut row = vec![
+        let mut row: Vec<Cell> = vec![
             format!("{0}x{0}", case.size).into(),
             (case.batch as f64).into(),
-            spec.dtype.to_string().into(),
+            models[case.model].spec().dtype.to_string().into(),
             rate.into(),
             (1e3 * case.batch as f64 / rate).into(),
             (megapixels * rate).into(),
         ];
         if args.through_loader {
-            let ratios = case
-                .through_loader
-                .iter()
-                .zip(&case.in_process)
-                .map(|(l, p)| l / p);
-            row.push(median(&case.through_loader).into());
-            row.push(median(&ratios.collect::<Vec<_>>()).into());
+            row.extend(versus(case, &case.through_loader, |(ours, loader)| {
+                loader / ours
+            }));
+        }
+        if args.compare_python.is_some() {
+            row.extend(versus(case, &case.torch, |(ours, torch)| ours / torch));
         }
         row
     };
-    let mut columns = vec!["size", "batch", "dtype", "images/s", "ms/batch", "Mpx/s"];
     if args.through_loader {
-        columns.extend(["loader images/s", "ratio"]);
+        columns.extend(["loader images/s", "loader/ours"]);
+    }
+    if args.compare_python.is_some() {
+        columns.extend(["PyTorch images/s", "ours/PyTorch"]);
     }
     let title = format!(
         "{} on {}, median of {} rounds",
@@ -185,8 +223,9 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
     }
     if args.through_loader {
         report.note(
-            "ratio: images/s that a loader in this process gets from a replica in another, over \
-             images/s of plain encode calls on ready pixels; median of the rounds' ratios.",
+            "loader: images/s that a loader in this process gets from a replica in another, from \
+             files to latents; ours: plain encode calls on ready pixels in this process. Ratios are \
+             medians of the rounds' ratios.",
         );
     }
     report
