@@ -12,3 +12,5 @@ mod load;
 mod process;
 mod refusals;
 mod services;
+#[cfg(feature = "cpu")]
+mod tiny;
