@@ -3,13 +3,14 @@
 //! how fast PyTorch is.
 
 use std::{
+    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use preheat_models::{DType, Device, Encoder, PixelData, Pixels, Source, image, open};
+use preheat_models::{DType, Device, Encoder, PixelData, Pixels, Source, flops, image, open};
 
 use crate::{
     photos,
@@ -63,6 +64,8 @@ struct Case {
     images: usize,
     /// A batch of real photos, decoded and cropped.
     pixels: Pixels,
+    /// Floating-point operations that a batch takes.
+    flops: u64,
     in_process: Vec<f64>,
     through_loader: Vec<f64>,
     torch: Vec<f64>,
@@ -94,9 +97,12 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     } else {
         Vec::new()
     };
-    for case in &cases {
+    for case in &mut cases {
         // Page faults, caches and clocks of the first call are nobody's rate.
-        in_process(models[case.model].as_mut(), case, 1)?;
+        let first = || in_process(models[case.model].as_mut(), case, 1);
+        let (took, flops) = flops::count(first);
+        took?;
+        case.flops = flops;
         if let Some(torch) = torches.get_mut(case.model) {
             torch.run(case, 1)?;
         }
@@ -142,6 +148,7 @@ fn cases(args: &Args, models: usize) -> anyhow::Result<Vec<Case>> {
                     batch,
                     images: args.images.max(1).next_multiple_of(batch),
                     pixels: pixels(size, batch)?,
+                    flops: 0,
                     in_process: Vec::new(),
                     through_loader: Vec::new(),
                     torch: Vec::new(),
@@ -181,21 +188,21 @@ fn in_process(model: &mut dyn Encoder, case: &Case, images: usize) -> anyhow::Re
 
 fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
     let mut report = Report::default();
-    let mut columns = vec!["size", "batch", "dtype", "images/s", "ms/batch", "Mpx/s"];
+    let mut columns = vec!["size", "batch", "dtype", "images/s", "ms/batch", "GFLOP/s"];
     let versus = |case: &Case, other: &[f64], ours: fn((&f64, &f64)) -> f64| -> [Cell; 2] {
         let ratios: Vec<f64> = case.in_process.iter().zip(other).map(ours).collect();
         [median(other).into(), median(&ratios).into()]
     };
     let row = |case: &Case| {
         let rate = median(&case.in_process);
-        let megapixels = f64::from(case.size).powi(2) / 1e6;
+        let gflops = case.flops as f64 / case.batch as f64 / 1e9;
         let mut row: Vec<Cell> = vec![
             format!("{0}x{0}", case.size).into(),
             (case.batch as f64).into(),
             models[case.model].spec().dtype.to_string().into(),
             rate.into(),
             (1e3 * case.batch as f64 / rate).into(),
-            (megapixels * rate).into(),
+            (gflops * rate).into(),
         ];
         if args.through_loader {
             row.extend(versus(case, &case.through_loader, |(ours, loader)| {
@@ -218,6 +225,9 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
         args.model, args.device, args.rounds
     );
     report.table(&title, &columns, cases.iter().map(row).collect());
+    if let Some(bytes) = peak_memory() {
+        report.figure("peak memory of this process", bytes as f64 / 1e6, "MB");
+    }
     if models.iter().any(|model| model.spec().untrained) {
         report.note("This model is untrained: its speed is real, its latents mean nothing.");
     }
@@ -229,6 +239,16 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
         );
     }
     report
+}
+
+/// The most memory that this process ever held, in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn style() -> ProgressStyle {

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use preheat_bench::{demo, encode};
 
+/// As in `preheat-server`: buffers of many megabytes come and go with every layer and every call, and
+/// the system's allocator gives each back and faults it in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Try Preheat and measure it.
 #[derive(Debug, Parser)]
 #[command(version)]

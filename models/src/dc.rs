@@ -34,6 +34,10 @@ enum Stem<B: Ops> {
     Down(Down<B>),
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "some dozens of them in a model, in one vector"
+)]
 #[derive(Debug)]
 enum Layer<B: Ops> {
     Residual(Residual<B>),

@@ -31,6 +31,7 @@ mod wan;
 #[cfg(feature = "cpu")]
 mod weights;
 
+pub mod flops;
 pub mod image;
 pub mod synthetic;
 

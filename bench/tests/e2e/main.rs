@@ -1,6 +1,8 @@
 //! End-to-end tests: the real loader and real replicas, each in a process of its own, over real
 //! sockets. What no single crate can show.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod arrows;
 mod bad_samples;
 mod demo;

@@ -4,7 +4,7 @@ use burn::tensor::{FloatDType, Tensor, activation::relu};
 
 use super::FLOOR;
 use crate::{
-    Error,
+    Error, flops,
     nn::{Act, Conv2d, ConvShape, Loader, Ops, RmsNorm},
 };
 
@@ -79,6 +79,8 @@ impl<B: Ops> MultiscaleAttention<B> {
         let all = all.reshape([n, pixels, heads, 3 * d]).permute([0, 2, 3, 1]);
         let part = |index: usize| all.clone().narrow(2, index * d, d);
         let (q, k, v) = (relu(part(0)), relu(part(1)), part(2));
+        let inner = if pixels > d { d } else { pixels };
+        flops::note(&[2, n, heads, pixels, d, inner]);
         let o = match pixels > d {
             true => linear(q, k, v).cast(dtype),
             false => quadratic(q, k, v),

@@ -3,7 +3,7 @@
 use burn::tensor::{FloatDType, Tensor, activation::softmax};
 
 use super::{Act, Conv2d, GroupNorm, Loader, Ops, resnet::EPS};
-use crate::Error;
+use crate::{Error, flops};
 
 /// Scores that exist at one time, so that memory does not grow with the square of the tokens.
 const SCORES: usize = 1 << 24;
@@ -49,6 +49,7 @@ impl<B: Ops> Attention<B> {
 pub(crate) fn attend<B: Ops>(q: Tensor<B, 3>, k: Tensor<B, 3>, v: Tensor<B, 3>) -> Tensor<B, 3> {
     let [n, tokens, c] = q.dims();
     let dtype = q.dtype();
+    flops::note(&[2, n, tokens, tokens, c]);
     let q = q.mul_scalar((c as f64).powf(-0.5));
     let k = k.swap_dims(1, 2);
     let rows = (SCORES / (n * tokens)).clamp(1, tokens);

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Act, GroupNorm, Ops, Post, Pre};
+use crate::flops;
 
 /// Everything about a convolution but its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,15 @@ impl ConvShape {
         }
     }
 
+    /// Output height and width.
+    const fn output(&self, height: usize, width: usize) -> [usize; 2] {
+        let [top, left, bottom, right] = self.pad;
+        [
+            (height + top + bottom - self.kernel) / self.stride + 1,
+            (width + left + right - self.kernel) / self.stride + 1,
+        ]
+    }
+
     /// The same without bias.
     pub(crate) const fn without_bias(self) -> Self {
         Self {
@@ -69,11 +79,12 @@ impl ConvShape {
 #[derive(Debug)]
 pub(crate) struct Conv2d<B: Ops> {
     kernel: B::Kernel,
+    shape: ConvShape,
 }
 
 impl<B: Ops> Conv2d<B> {
-    pub(crate) fn new(kernel: B::Kernel) -> Self {
-        Self { kernel }
+    pub(crate) fn new(kernel: B::Kernel, shape: ConvShape) -> Self {
+        Self { kernel, shape }
     }
 
     /// `conv(x)`
@@ -84,13 +95,13 @@ impl<B: Ops> Conv2d<B> {
     /// `act(conv(x))`
     pub(crate) fn then(&self, x: Tensor<B, 4>, act: Act) -> Tensor<B, 4> {
         let residual = None;
-        B::convolve(x, None, &self.kernel, Post { residual, act })
+        self.run(x, None, Post { residual, act })
     }
 
     /// `act(conv(x) + residual)`
     pub(crate) fn add(&self, x: Tensor<B, 4>, residual: Tensor<B, 4>, act: Act) -> Tensor<B, 4> {
         let residual = Some(residual);
-        B::convolve(x, None, &self.kernel, Post { residual, act })
+        self.run(x, None, Post { residual, act })
     }
 
     /// `conv(act(norm(x))) + residual`
@@ -105,6 +116,21 @@ impl<B: Ops> Conv2d<B> {
             residual,
             act: Act::None,
         };
-        B::convolve(x, Some(Pre { norm, act }), &self.kernel, post)
+        self.run(x, Some(Pre { norm, act }), post)
+    }
+
+    fn run(&self, x: Tensor<B, 4>, pre: Option<Pre<'_, B>>, post: Post<B>) -> Tensor<B, 4> {
+        let [n, height, width, _] = x.dims();
+        let ConvShape {
+            inputs,
+            outputs,
+            kernel,
+            groups,
+            ..
+        } = self.shape;
+        let [height, width] = self.shape.output(height, width);
+        let taps = [kernel, kernel, inputs / groups];
+        flops::note(&[&[n, height, width, outputs][..], &taps].concat());
+        B::convolve(x, pre, &self.kernel, post)
     }
 }

@@ -122,6 +122,7 @@ impl<B: Ops> Loader<'_, B> {
         let bias = bias.map(|values| {
             Tensor::<B, 1>::from_data(TensorData::new(values, [outputs]), self.device).cast(dtype)
         });
-        Ok(Conv2d::new(B::kernel(weight.cast(dtype), bias, shape)))
+        let kernel = B::kernel(weight.cast(dtype), bias, shape);
+        Ok(Conv2d::new(kernel, shape))
     }
 }

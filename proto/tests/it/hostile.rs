@@ -13,9 +13,12 @@ fn refusal(change: impl FnOnce(&mut RequestMeta)) -> preheat_proto::Error {
     meta.view().check(2).unwrap_err()
 }
 
+/// The start of the message, and what to spoil.
+type Case = (&'static str, fn(&mut RequestMeta));
+
 #[test]
 fn every_field_is_refused_by_name() {
-    let cases: [(&str, fn(&mut RequestMeta)); 9] = [
+    let cases: [Case; 9] = [
         ("width is 0", |meta| meta.width = 0),
         ("height is 40000", |meta| meta.height = 40_000),
         ("frames is 0", |meta| meta.frames = 0),

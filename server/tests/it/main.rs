@@ -12,5 +12,3 @@ mod load;
 mod process;
 mod refusals;
 mod services;
-#[cfg(feature = "cpu")]
-mod tiny;
