@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use preheat_models::{
-    DType, Device, Encoder, Moments, PixelData, Pixels, Posterior, Scale, Source,
+    DType, Device, Encoder, Moments, Options, PixelData, Pixels, Posterior, Scale, Source,
     image::{self, Filter},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -38,6 +38,9 @@ struct Args {
     /// images; nothing is done to it before the model.
     #[arg(long, conflicts_with_all = ["images", "size"], value_name = "FILE")]
     pixels: Option<PathBuf>,
+    /// Encode large pictures in tiles, as diffusers does after `enable_tiling()`.
+    #[arg(long)]
+    tiling: bool,
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[arg(required_unless_present = "pixels")]
@@ -46,7 +49,12 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let mut encoder = preheat_models::open(&args.model, args.device, args.dtype)?;
+    let options = Options {
+        device: args.device,
+        dtype: args.dtype,
+        tiling: args.tiling,
+    };
+    let mut encoder = preheat_models::open_with(&args.model, options)?;
     let spec = encoder.spec().clone();
     eprintln!(
         "{} on {} in {}, fingerprint {}",
@@ -60,6 +68,9 @@ fn main() -> Result<()> {
         None => (read_images(&args, spec.size_multiple)?, false),
     };
     let moments = encoder.encode(&pixels)?;
+    for index in 0..pixels.batch {
+        moments.check(index, spec.dtype)?;
+    }
     // A class that compresses time answers a clip, however short, with a clip.
     let clips = clips && spec.temporal_compression > 1 || moments.shape[2] > 1;
     write(encoder.as_ref(), &moments, (clips, &args.output))?;

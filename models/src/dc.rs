@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use crate::{
     Error,
     config::{BlockType, DcConfig},
-    model::{Family, Posterior},
+    model::Family,
     nn::{Act, Conv2d, ConvShape, Floor, Loader, Ops, Order, RmsNorm, group_mean, space_to_depth},
 };
 use attention::MultiscaleAttention;
@@ -121,7 +121,7 @@ impl<B: Ops> Dc<B> {
 }
 
 impl<B: Ops> Family<B> for Dc<B> {
-    fn encode(&self, x: Tensor<B, 4>) -> Posterior<B> {
+    fn encode(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let x = match &self.stem {
             Stem::Conv(conv) => conv.forward(x),
             Stem::Down(down) => down.forward(x),
@@ -131,14 +131,13 @@ impl<B: Ops> Family<B> for Dc<B> {
             Layer::EfficientVit(attention, gated) => gated.forward(attention.forward(x)),
             Layer::Down(down) => down.forward(x),
         });
-        let mean = match self.out_shortcut {
+        match self.out_shortcut {
             true => {
                 let around = group_mean(x.clone(), self.latent_channels);
                 self.conv_out.add(x, around, Act::None)
             }
             false => self.conv_out.forward(x),
-        };
-        Posterior { mean, logvar: None }
+        }
     }
 }
 

@@ -83,6 +83,12 @@ pub enum Error {
         /// Frames of each element.
         frames: usize,
     },
+    /// A latent with infinities or NaNs.
+    #[error("the latent is not finite: {cause}")]
+    NotFinite {
+        /// The likely cause, and what to do.
+        cause: &'static str,
+    },
     /// The device failed while computing.
     #[error("device failed: {0}")]
     Device(String),

@@ -15,7 +15,7 @@ mod rms;
 mod tile;
 
 pub(crate) use act::Act;
-pub(crate) use conv::{Conv, Fused};
+pub(crate) use conv::{Conv, Fused, Residual};
 pub(crate) use norm::{Norm, Statistics, apply};
 pub(crate) use rms::Rms;
 

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::{
     Error,
     config::{DownBlock, KlConfig},
-    model::{Family, Posterior},
+    model::Family,
     nn::{Act, Attention, Conv2d, ConvShape, GroupNorm, Loader, Ops, ResnetBlock},
 };
 
@@ -65,16 +65,15 @@ impl<B: Ops> Kl<B> {
 }
 
 impl<B: Ops> Family<B> for Kl<B> {
-    fn encode(&self, x: Tensor<B, 4>) -> Posterior<B> {
+    fn encode(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let x = self.conv_in.forward(x);
         let x = self.stages.iter().fold(x, |x, stage| stage.forward(x));
         let x = self.mid.forward(x);
         let x = self.conv_out.after_norm(x, &self.norm_out, Act::Silu, None);
-        let x = match &self.quant_conv {
+        match &self.quant_conv {
             Some(conv) => conv.forward(x),
             None => x,
-        };
-        Posterior::split(x)
+        }
     }
 }
 
@@ -152,3 +151,6 @@ impl<B: Ops> Mid<B> {
         self.second.forward(x)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,17 +116,59 @@ impl FromStr for Source {
     }
 }
 
-/// Opens a model on a device.
+/// How to open a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where it runs.
+    pub device: Device,
+    /// What it computes in. On the CPU only the weights are rounded to it.
+    pub dtype: DType,
+    /// Whether large pictures are encoded in tiles, as diffusers does after `enable_tiling()`. That
+    /// bounds memory, changes values, and so changes the fingerprint. `AutoencoderTiny` does not tile.
+    pub tiling: bool,
+}
+
+/// Opens a model on a device, without tiling.
 ///
 /// # Errors
 /// Everything that can be wrong with a checkpoint, naming what is missing and where it looked.
 pub fn open(source: &Source, device: Device, dtype: DType) -> Result<Box<dyn Encoder>, Error> {
+    let tiling = false;
+    open_with(
+        source,
+        Options {
+            device,
+            dtype,
+            tiling,
+        },
+    )
+}
+
+/// Opens a model with these options.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(source: &Source, options: Options) -> Result<Box<dyn Encoder>, Error> {
+    let Options {
+        device,
+        dtype,
+        tiling,
+    } = options;
+    #[cfg(feature = "cpu")]
+    let build = |untrained| open::Build {
+        device,
+        dtype,
+        untrained,
+        tiling,
+    };
+    #[cfg(not(feature = "cpu"))]
+    let _ = tiling;
     match source {
         Source::Synthetic(config) => Ok(Box::new(synthetic::Synthetic::new(config.clone()))),
         #[cfg(feature = "cpu")]
-        Source::BuiltinTiny => device::open_builtin(device, dtype),
+        Source::BuiltinTiny => device::open_builtin(build(true)),
         #[cfg(feature = "cpu")]
-        Source::Directory(dir) => device::open_directory(dir, device, dtype),
+        Source::Directory(dir) => device::open_directory(dir, build(false)),
         #[cfg(not(feature = "cpu"))]
         _ => Err(Error::NoBackend { device, dtype }),
     }

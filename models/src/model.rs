@@ -1,12 +1,14 @@
 //! What every family shares: pixels to the device, sizes, moments back to the host.
 
 mod sizes;
+mod tiling;
 
 use std::fmt;
 
 use burn::tensor::{DType as BurnDType, Tensor, TensorData};
 
 pub(crate) use sizes::Sizes;
+pub(crate) use tiling::Tiling;
 
 use crate::{
     Encoder, Error, Moments, PixelData, Pixels, Spec,
@@ -16,27 +18,19 @@ use crate::{
 
 /// A family's encoder: the part that reads as its paper reads.
 pub(crate) trait Family<B: Ops>: fmt::Debug + Send {
-    /// From pixels in [-1, 1], `[batch, height, width, 3]`, to the posterior.
-    fn encode(&self, x: Tensor<B, 4>) -> Posterior<B>;
+    /// From pixels in [-1, 1], `[batch, height, width, 3]`, to `[batch, height, width, channels]`: the
+    /// latent, or where there is a posterior its means and, after them, its log-variances.
+    fn encode(&self, x: Tensor<B, 4>) -> Tensor<B, 4>;
 }
 
-/// A posterior on the device, each part `[batch, height, width, channels]`.
-#[derive(Debug)]
-pub(crate) struct Posterior<B: Ops> {
-    pub(crate) mean: Tensor<B, 4>,
-    pub(crate) logvar: Option<Tensor<B, 4>>,
-}
-
-impl<B: Ops> Posterior<B> {
-    /// The first half of the channels is the mean, the second the log-variance.
-    pub(crate) fn split(x: Tensor<B, 4>) -> Self {
-        let half = x.dims()[3] / 2;
-        let logvar = x.clone().narrow(3, half, half);
-        Self {
-            mean: x.narrow(3, 0, half),
-            logvar: Some(logvar.clamp(LOGVAR_MIN, LOGVAR_MAX)),
-        }
-    }
+/// What a family made, in f32 on the host: `[n, height, width, channels]`.
+#[derive(Clone, Debug)]
+pub(crate) struct HostMap {
+    values: Vec<f32>,
+    n: usize,
+    height: usize,
+    width: usize,
+    channels: usize,
 }
 
 /// An encoder on a device.
@@ -46,6 +40,7 @@ pub(crate) struct Model<B: Ops> {
     pub(crate) device: B::Device,
     pub(crate) spec: Spec,
     pub(crate) sizes: Sizes,
+    pub(crate) tiling: Option<Tiling>,
 }
 
 impl<B: Ops> Encoder for Model<B> {
@@ -72,18 +67,67 @@ impl<B: Ops> Encoder for Model<B> {
         // An image class sees each frame as an image of its own.
         let shape = [batch * frames, height, width, 3];
         let data = TensorData::new(pixels.interleaved(), shape);
-        let x = Tensor::<B, 4>::from_data(data, &self.device).cast(self.spec.dtype.float());
-        let posterior = self.family.encode(x);
-        let [_, rows, columns, channels] = posterior.mean.dims();
-        let shape = [batch, channels, frames, rows, columns];
-        Ok(Moments {
-            shape,
-            mean: to_host(posterior.mean, shape)?,
-            logvar: posterior
-                .logvar
-                .map(|logvar| to_host(logvar, shape))
-                .transpose()?,
+        let x = Tensor::<B, 4>::from_data(data, &self.device)
+            .cast(B::activations(self.spec.dtype.float()));
+        let encode = |x| HostMap::fetch(self.family.encode(x));
+        let map = match self.tiling {
+            Some(tiling) if height.max(width) > tiling.trigger => tiling.run(&x, encode)?,
+            _ => encode(x)?,
+        };
+        Ok(map.moments(batch, self.spec.has_posterior))
+    }
+}
+
+impl HostMap {
+    fn fetch<B: Ops>(x: Tensor<B, 4>) -> Result<Self, Error> {
+        let [n, height, width, channels] = x.dims();
+        let data = x.into_data().convert_dtype(BurnDType::F32);
+        let values = data
+            .into_vec()
+            .map_err(|error| Error::Device(format!("reading back: {error:?}")))?;
+        Ok(Self {
+            values,
+            n,
+            height,
+            width,
+            channels,
         })
+    }
+
+    /// Where the channels of a pixel start.
+    const fn at(&self, n: usize, y: usize, x: usize) -> usize {
+        ((n * self.height + y) * self.width + x) * self.channels
+    }
+
+    /// As callers see it, with the log-variances clamped.
+    fn moments(&self, batch: usize, has_posterior: bool) -> Moments {
+        let frames = self.n / batch;
+        let channels = match has_posterior {
+            true => self.channels / 2,
+            false => self.channels,
+        };
+        let planes = |first: usize| {
+            let mut planes = Vec::with_capacity(self.values.len());
+            for element in 0..batch {
+                for channel in first..first + channels {
+                    let start = self.at(element * frames, 0, 0);
+                    let cells = &self.values[start..self.at((element + 1) * frames, 0, 0)];
+                    planes.extend(cells.iter().skip(channel).step_by(self.channels));
+                }
+            }
+            planes
+        };
+        let clamp = |mut logvar: Vec<f32>| {
+            logvar
+                .iter_mut()
+                .for_each(|x| *x = x.clamp(LOGVAR_MIN, LOGVAR_MAX));
+            logvar
+        };
+        Moments {
+            shape: [batch, channels, frames, self.height, self.width],
+            mean: planes(0),
+            logvar: has_posterior.then(|| clamp(planes(channels))),
+        }
     }
 }
 
@@ -115,17 +159,4 @@ impl Pixels {
             }
         }
     }
-}
-
-/// `[batch * frames, ..., channels]` on the device to `[batch, channels, frames, ...]` here, in f32.
-fn to_host<B: Ops>(
-    x: Tensor<B, 4>,
-    [batch, channels, frames, rows, columns]: [usize; 5],
-) -> Result<Vec<f32>, Error> {
-    x.reshape([batch, frames, rows, columns, channels])
-        .permute([0, 4, 1, 2, 3])
-        .into_data()
-        .convert_dtype(BurnDType::F32)
-        .into_vec()
-        .map_err(|error| Error::Device(format!("reading back: {error:?}")))
 }

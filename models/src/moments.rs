@@ -1,6 +1,6 @@
 //! The posterior of a batch, and what callers want of it.
 
-use crate::{Spec, noise};
+use crate::{DType, Error, Spec, noise};
 
 /// What of the posterior to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +37,31 @@ impl Moments {
     /// Values of one element's mean.
     pub fn element_len(&self) -> usize {
         self.shape[1..].iter().product()
+    }
+
+    /// Whether every value of element `index`, computed in `dtype`, is finite.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], with the likely cause.
+    pub fn check(&self, index: usize, dtype: DType) -> Result<(), Error> {
+        let len = self.element_len();
+        let range = index * len..(index + 1) * len;
+        let parts = [Some(&self.mean), self.logvar.as_ref()];
+        let mut values = parts
+            .into_iter()
+            .flatten()
+            .flat_map(|part| &part[range.clone()]);
+        if values.all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        let cause = match dtype {
+            DType::F16 => {
+                "activations overflow f16, as those of SDXL's own VAE do: use f32 or bf16, or weights \
+                 made for f16"
+            }
+            DType::F32 | DType::BF16 => "the weights or the pixels have values that are not finite",
+        };
+        Err(Error::NotFinite { cause })
     }
 
     /// The latent of element `index`, `[channels, frames, height, width]` as packed by

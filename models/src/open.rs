@@ -5,7 +5,7 @@ use crate::{
     config::{Config, DcConfig, Flux2Config, KlConfig, TinyConfig, WanConfig},
     dc::Dc,
     kl::Kl,
-    model::{Family, Model, Sizes},
+    model::{Family, Model, Sizes, Tiling},
     nn::{Loader, Ops},
     tiny::Tiny,
     wan::Wan,
@@ -24,6 +24,7 @@ pub(crate) struct Build {
     pub(crate) device: Device,
     pub(crate) dtype: DType,
     pub(crate) untrained: bool,
+    pub(crate) tiling: bool,
 }
 
 /// What a class delivers, as far as it follows from the config.
@@ -35,6 +36,8 @@ struct Delivers {
     temporal: usize,
     norm: LatentNorm,
     sizes: Sizes,
+    /// How diffusers tiles the class, where it can.
+    tiling: Option<Tiling>,
 }
 
 /// Lays the weights out on `device` and checks that none is left over.
@@ -67,11 +70,13 @@ pub(crate) fn encoder<B: Ops>(
         temporal,
         norm,
         sizes,
+        tiling,
     } = delivers;
+    let tiling = tiling.filter(|_| build.tiling);
     let patch = norm.patch();
     let spec = Spec {
         class: config.class().to_owned(),
-        fingerprint: fingerprint(config, weights, build.dtype)?,
+        fingerprint: fingerprint(config, weights, (build.dtype, tiling))?,
         device: build.device,
         dtype: build.dtype,
         latent_channels: latent_channels * patch * patch,
@@ -88,15 +93,20 @@ pub(crate) fn encoder<B: Ops>(
         device,
         spec,
         sizes,
+        tiling,
     }))
 }
 
 /// The device is not part of it: every device within tolerance may serve the same run.
-fn fingerprint(config: &Config, weights: Weights, dtype: DType) -> Result<Fingerprint, Error> {
+fn fingerprint(
+    config: &Config,
+    weights: Weights,
+    (dtype, tiling): (DType, Option<Tiling>),
+) -> Result<Fingerprint, Error> {
     let config = serde_json::to_string(config).expect("a config is plain data");
     let mut hasher = blake3::Hasher::new();
     hasher.update(weights.finish()?.as_bytes());
-    let rest = format!("{config} {dtype} tiling none numerics {NUMERICS_VERSION}");
+    let rest = format!("{config} {dtype} tiling {tiling:?} numerics {NUMERICS_VERSION}");
     hasher.update(rest.as_bytes());
     Ok(Fingerprint(*hasher.finalize().as_bytes()))
 }
@@ -109,6 +119,24 @@ impl KlConfig {
             temporal: 1,
             norm: self.latent_norm(),
             sizes: Sizes::halved(self.block_out_channels.len()),
+            tiling: Some(self.tiling()),
+        }
+    }
+}
+
+impl KlConfig {
+    fn tiling(&self) -> Tiling {
+        let tile = self.sample_size.side();
+        let cells = tile >> (self.block_out_channels.len() - 1);
+        let blend = cells / 4;
+        Tiling {
+            trigger: tile,
+            tile,
+            stride: tile * 3 / 4,
+            blend,
+            keep: cells - blend,
+            pad_to: 1,
+            cut: None,
         }
     }
 }
@@ -159,6 +187,24 @@ impl WanConfig {
                 single_frames: true,
                 ..halved
             },
+            tiling: Some(self.tiling()),
+        }
+    }
+}
+
+impl WanConfig {
+    /// diffusers counts in patches, but compares the whole picture with the tile.
+    fn tiling(&self) -> Tiling {
+        let patch = self.patch();
+        let cell = self.nominal_cell() / patch;
+        Tiling {
+            trigger: 256,
+            tile: 256 * patch,
+            stride: 192 * patch,
+            blend: 256 / cell - 192 / cell,
+            keep: 192 / cell,
+            pad_to: 1,
+            cut: Some(cell * patch),
         }
     }
 }
@@ -175,6 +221,15 @@ impl DcConfig {
                 even: halved.cell,
                 ..halved
             },
+            tiling: Some(Tiling {
+                trigger: 512,
+                tile: 512,
+                stride: 448,
+                blend: 512 / halved.cell - 448 / halved.cell,
+                keep: 448 / halved.cell,
+                pad_to: halved.cell,
+                cut: Some(halved.cell),
+            }),
         }
     }
 }
@@ -190,6 +245,8 @@ impl TinyConfig {
                 rounds_up: true,
                 ..Sizes::halved(self.num_encoder_blocks.len())
             },
+            // diffusers' own is broken for this class.
+            tiling: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::{
     Error,
     config::TinyConfig,
-    model::{Family, Posterior},
+    model::Family,
     nn::{Act, Conv2d, ConvShape, Loader, Ops},
 };
 
@@ -51,14 +51,13 @@ impl<B: Ops> Tiny<B> {
 }
 
 impl<B: Ops> Family<B> for Tiny<B> {
-    fn encode(&self, x: Tensor<B, 4>) -> Posterior<B> {
+    fn encode(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         // This class was trained on [0, 1].
         let x = x.add_scalar(1.0).div_scalar(2.0);
-        let mean = self.layers.iter().fold(x, |x, layer| match layer {
+        self.layers.iter().fold(x, |x, layer| match layer {
             Layer::Conv(conv) => conv.forward(x),
             Layer::Block(block) => block.forward(x),
-        });
-        Posterior { mean, logvar: None }
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use crate::{
     Error,
     config::WanConfig,
-    model::{Family, Posterior},
+    model::Family,
     nn::{
         Act, Conv2d, ConvShape, Floor, Loader, Ops, Order, RmsNorm, attend, group_mean,
         space_to_depth,
@@ -89,7 +89,7 @@ impl<B: Ops> Wan<B> {
 }
 
 impl<B: Ops> Family<B> for Wan<B> {
-    fn encode(&self, x: Tensor<B, 4>) -> Posterior<B> {
+    fn encode(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let x = space_to_depth(x, self.patch, Order::Cxy);
         let x = self.conv_in.forward(x);
         let x = self.levels.iter().fold(x, |x, level| level.forward(x));
@@ -99,7 +99,7 @@ impl<B: Ops> Family<B> for Wan<B> {
         let x = self
             .conv_out
             .forward(B::rms_norm(x, &self.norm_out, Act::Silu));
-        Posterior::split(self.quant_conv.forward(x))
+        self.quant_conv.forward(x)
     }
 }
 

@@ -22,6 +22,25 @@ pub(crate) struct KlConfig {
     pub(crate) shift_factor: Option<f64>,
     pub(crate) latents_mean: Option<Vec<f32>>,
     pub(crate) latents_std: Option<Vec<f32>>,
+    /// Of the pictures it was trained on, which is what a tile is.
+    pub(crate) sample_size: SampleSize,
+}
+
+/// One side, or both.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub(crate) enum SampleSize {
+    One(usize),
+    Both([usize; 2]),
+}
+
+impl SampleSize {
+    /// The side that diffusers goes by.
+    pub(crate) const fn side(self) -> usize {
+        match self {
+            Self::One(side) | Self::Both([side, _]) => side,
+        }
+    }
 }
 
 /// What a stage of `AutoencoderKL` is made of.
@@ -96,6 +115,7 @@ impl Default for KlConfig {
             shift_factor: None,
             latents_mean: None,
             latents_std: None,
+            sample_size: SampleSize::One(32),
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct WanConfig {
     pub(crate) patch_size: Option<usize>,
     pub(crate) latents_mean: Vec<f32>,
     pub(crate) latents_std: Vec<f32>,
+    /// Wan only. Nothing but tiling goes by it.
+    pub(crate) scale_factor_spatial: Option<usize>,
 }
 
 impl WanConfig {
@@ -35,6 +37,14 @@ impl WanConfig {
     /// Pixels along each side that become channels before the first convolution.
     pub(crate) fn patch(&self) -> usize {
         self.patch_size.unwrap_or(1)
+    }
+
+    /// Pixels per cell as diffusers counts them for tiling.
+    pub(crate) fn nominal_cell(&self) -> usize {
+        let counted = 1 << self.temperal_downsample.len();
+        self.scale_factor_spatial
+            .unwrap_or(counted)
+            .max(self.patch())
     }
 
     /// Whether the down-sampler after level `index` halves time as well.
@@ -118,6 +128,7 @@ impl Default for WanConfig {
             temperal_downsample: vec![false, true, true],
             is_residual: false,
             patch_size: None,
+            scale_factor_spatial: None,
             latents_mean: vec![
                 -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134,
                 -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,

@@ -1,14 +1,13 @@
 //! burn's `flex` backend with our own convolution and norms.
 //!
-//! Activations are `[n, height, width, channels]`, in that order in memory too. In f16 and bf16,
-//! which CPUs hardly compute in, weights and what passes between layers are rounded to the dtype and
-//! everything in between is f32.
+//! Activations are `[n, height, width, channels]`, in that order in memory too. In f16 and bf16
+//! the weights are rounded to the dtype and everything else is f32, in which CPUs compute anyway.
 
-use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 
 use crate::{
-    kernel::{self, Conv, Fused, Map, Norm, Rms, Statistics},
+    kernel::{self, Conv, Fused, Map, Norm, Residual, Rms, Statistics},
     nn::{Act, ConvShape, Floor, GroupNorm, Ops, PlainKernel, Post, Pre, RmsNorm, plain_convolve},
 };
 
@@ -24,13 +23,17 @@ pub(crate) enum FlexKernel {
 impl Ops for Flex {
     type Kernel = FlexKernel;
 
+    fn activations(_: FloatDType) -> FloatDType {
+        FloatDType::F32
+    }
+
     fn kernel(
         weight: Tensor<Self, 4>,
         bias: Option<Tensor<Self, 1>>,
         shape: ConvShape,
     ) -> Self::Kernel {
-        let weight = float(weight);
-        let bias = bias.map(float);
+        let weight = weight.cast(FloatDType::F32);
+        let bias = bias.map(|bias| bias.cast(FloatDType::F32));
         if shape.groups != 1 {
             return FlexKernel::Plain(Box::new(PlainKernel::new(weight, bias, shape)));
         }
@@ -47,37 +50,27 @@ impl Ops for Flex {
         kernel: &Self::Kernel,
         post: Post<Self>,
     ) -> Tensor<Self, 4> {
-        let dtype = x.dtype();
-        let x = float(x);
-        let residual = post.residual.map(float);
-        let y = match kernel {
-            FlexKernel::Plain(kernel) => {
-                let post = Post { residual, ..post };
-                plain_convolve(x, pre, kernel, post)
-            }
+        match kernel {
+            FlexKernel::Plain(kernel) => plain_convolve(x, pre, kernel, post),
             FlexKernel::Packed(conv) => {
                 let (inner, outer) = fusible(post.act);
-                let y = packed(x, pre, conv, (residual, inner));
-                outer.apply(y)
+                outer.apply(packed(x, pre, conv, (post.residual, inner)))
             }
-        };
-        round(y, dtype)
+        }
     }
 
     fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4> {
-        let dtype = x.dtype();
-        let x = dense(float(x));
+        let x = dense(x);
         let input = map(&x);
         let (inner, outer) = fusible(act);
         let norms = measure(input, norm, inner);
         let mut out = vec![0.0; input.data.len()];
         kernel::apply(&norms, input, &mut out);
-        round(outer.apply(like(input, out)), dtype)
+        outer.apply(like(input, out))
     }
 
     fn rms_norm(x: Tensor<Self, 4>, norm: &RmsNorm<Self>, act: Act) -> Tensor<Self, 4> {
-        let dtype = x.dtype();
-        let x = dense(float(x));
+        let x = dense(x);
         let input = map(&x);
         let (inner, outer) = fusible(act);
         let (gamma, beta) = (dense(norm.gamma.clone()), dense(norm.beta.clone()));
@@ -93,7 +86,7 @@ impl Ops for Flex {
         };
         let mut out = vec![0.0; input.data.len()];
         rms.run(input, inner, &mut out);
-        round(outer.apply(like(input, out)), dtype)
+        outer.apply(like(input, out))
     }
 }
 
@@ -115,17 +108,34 @@ fn packed(
             _ => (dense(Flex::group_norm(x, norm, act)), None),
         },
     };
-    let residual = residual.map(dense);
     let input = map(&x);
     let [height, width] = conv.output(input.height, input.width);
-    let mut out = vec![0.0; input.n * height * width * conv.outputs()];
-    let fused = Fused {
-        norms: norms.as_deref(),
-        residual: residual.as_ref().map(values),
-        act,
+    let shape = [input.n, height, width, conv.outputs()];
+    let run = |residual, out: &mut [f32]| {
+        let fused = Fused {
+            norms: norms.as_deref(),
+            residual,
+            act,
+        };
+        conv.run(input, fused, out);
     };
-    conv.run(input, fused, &mut out);
-    tensor(out, [input.n, height, width, conv.outputs()])
+    let Some(mut residual) = residual.map(dense) else {
+        let mut out = vec![0.0; shape.iter().product()];
+        run(Residual::None, &mut out);
+        return tensor(out, shape);
+    };
+    // Of pictures of four megapixels a copy less is what fits into memory.
+    match residual.try_storage_mut::<f32>() {
+        Some(out) if out.len() == shape.iter().product::<usize>() => {
+            run(Residual::InOut, out);
+            Tensor::from_primitive(TensorPrimitive::Float(residual))
+        }
+        _ => {
+            let mut out = vec![0.0; shape.iter().product()];
+            run(Residual::Apart(values(&residual)), &mut out);
+            tensor(out, shape)
+        }
+    }
 }
 
 /// The activation inside our kernels, and what is left to do after them.
@@ -147,19 +157,6 @@ fn measure(x: Map<'_>, norm: &GroupNorm<Flex>, act: kernel::Act) -> Vec<Norm> {
         eps: norm.eps,
     };
     Norm::measure(x, statistics, act)
-}
-
-fn float<const D: usize>(x: Tensor<Flex, D>) -> Tensor<Flex, D> {
-    round(x, DType::F32)
-}
-
-fn round<const D: usize>(x: Tensor<Flex, D>, dtype: DType) -> Tensor<Flex, D> {
-    match dtype {
-        _ if x.dtype() == dtype => x,
-        DType::F16 => x.cast(FloatDType::F16),
-        DType::BF16 => x.cast(FloatDType::BF16),
-        _ => x.cast(FloatDType::F32),
-    }
 }
 
 /// The tensor with its values in order and without gaps.

@@ -31,10 +31,23 @@ pub(crate) struct Conv {
 pub(crate) struct Fused<'a> {
     /// One per picture, or none at all.
     pub(crate) norms: Option<&'a [Norm]>,
-    /// As large as the output.
-    pub(crate) residual: Option<&'a [f32]>,
+    pub(crate) residual: Residual<'a>,
     pub(crate) act: Act,
 }
+
+/// What is added to the output of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// Values as many as the output's.
+    Apart(&'a [f32]),
+    /// What lies in the output when the convolution starts.
+    InOut,
+}
+
+/// A thread's padded input rows, and its copy of a residual.
+type Scratch = (Vec<f32>, Vec<f32>);
 
 impl Conv {
     /// Lays out `weight`, `[outputs, inputs, kh, kw]`, and `bias`, `[outputs]`.
@@ -99,10 +112,8 @@ impl Conv {
         let row = width * self.outputs;
         for (index, out) in out.chunks_exact_mut(height * row).enumerate() {
             let norm = fused.norms.map(|norms| &norms[index]);
-            let residual = fused
-                .residual
-                .map(|r| &r[index * height * row..][..height * row]);
-            let band = |scratch: &mut Vec<f32>, (band, out): (usize, &mut [f32])| {
+            let picture = index * height * row;
+            let band = |(scratch, kept): &mut Scratch, (band, out): (usize, &mut [f32])| {
                 let first = band * rows;
                 let rows = first..first + out.len() / row;
                 let pitch = self.fill(x, (index, norm), &rows, scratch);
@@ -115,16 +126,22 @@ impl Conv {
                     width,
                     outputs: self.outputs,
                 };
+                let residual = match fused.residual {
+                    Residual::None => &[],
+                    Residual::Apart(residual) => &residual[picture + first * row..][..out.len()],
+                    Residual::InOut => {
+                        kept.clear();
+                        kept.extend_from_slice(out);
+                        &kept[..]
+                    }
+                };
                 tile::band(shape, scratch, (&self.weights, &self.bias), out);
-                if let Some(residual) = residual {
-                    let residual = &residual[first * row..][..out.len()];
-                    out.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-                }
+                out.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
                 fused.act.apply(out);
             };
             out.par_chunks_mut(rows * row)
                 .enumerate()
-                .for_each_init(Vec::new, band);
+                .for_each_init(Scratch::default, band);
         }
     }
 

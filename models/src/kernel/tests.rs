@@ -1,6 +1,6 @@
 //! The kernels against the definitions, written as plainly as possible, in f64.
 
-use super::{Act, Conv, Fused, Map, Norm, Statistics};
+use super::{Act, Conv, Fused, Map, Norm, Residual, Statistics};
 
 fn wave(n: usize, frequency: f64) -> Vec<f32> {
     (0..n)
@@ -82,7 +82,7 @@ fn convolutions_follow_their_definition() {
         let mut out = vec![f32::NAN; residual.len()];
         let fused = Fused {
             norms: None,
-            residual: Some(&residual),
+            residual: Residual::Apart(&residual),
             act: Act::Relu,
         };
         let map = Map {
@@ -197,7 +197,7 @@ fn neither_batch_nor_threads_change_a_bit() {
             map,
             Fused {
                 norms: Some(&norms),
-                residual: None,
+                residual: Residual::None,
                 act: Act::None,
             },
             &mut out,

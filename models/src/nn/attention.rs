@@ -11,12 +11,17 @@ const SCORES: usize = 1 << 24;
 /// `x + to_out(softmax(q k / sqrt(C)) v)` with `q, k, v` linear in `norm(x)`, over all pixels.
 #[derive(Debug)]
 pub(crate) struct Attention<B: Ops> {
-    norm: GroupNorm<B>,
+    pub(crate) norm: GroupNorm<B>,
     to_q: Conv2d<B>,
     to_k: Conv2d<B>,
     to_v: Conv2d<B>,
     to_out: Conv2d<B>,
+    /// How tokens attend: [`attend`], but for tests of what would be noticed.
+    pub(crate) attend: Attend<B>,
 }
+
+/// From queries, keys and values, each `[batch, tokens, channels]`.
+type Attend<B> = fn(Tensor<B, 3>, Tensor<B, 3>, Tensor<B, 3>) -> Tensor<B, 3>;
 
 impl<B: Ops> Attention<B> {
     pub(crate) fn load(
@@ -31,6 +36,7 @@ impl<B: Ops> Attention<B> {
             to_k: load.linear(&format!("{name}.to_k"), channels)?,
             to_v: load.linear(&format!("{name}.to_v"), channels)?,
             to_out: load.linear(&format!("{name}.to_out.0"), channels)?,
+            attend,
         })
     }
 
@@ -40,7 +46,7 @@ impl<B: Ops> Attention<B> {
         let tokens = |conv: &Conv2d<B>| conv.forward(t.clone()).reshape([n, h * w, c]);
         let (q, k, v) = (tokens(&self.to_q), tokens(&self.to_k), tokens(&self.to_v));
         drop(t);
-        let o = attend(q, k, v).reshape([n, h, w, c]);
+        let o = (self.attend)(q, k, v).reshape([n, h, w, c]);
         self.to_out.add(o, x, Act::None)
     }
 }

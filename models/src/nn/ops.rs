@@ -26,6 +26,11 @@ pub(crate) trait Ops: Backend {
     /// A convolution's weights, laid out as this backend wants them, once, at load.
     type Kernel: std::fmt::Debug + Send;
 
+    /// What passes between layers in a model of this dtype.
+    fn activations(dtype: FloatDType) -> FloatDType {
+        dtype
+    }
+
     /// Lays out `weight` `[out, in / groups, kh, kw]` and `bias` `[out]`.
     fn kernel(
         weight: Tensor<Self, 4>,

@@ -11,9 +11,9 @@ pub(crate) const EPS: f32 = 1e-6;
 /// `conv2(act(norm2(conv1(act(norm1(x)))))) + shortcut(x)`
 #[derive(Debug)]
 pub(crate) struct ResnetBlock<B: Ops> {
-    norm1: GroupNorm<B>,
+    pub(crate) norm1: GroupNorm<B>,
     conv1: Conv2d<B>,
-    norm2: GroupNorm<B>,
+    pub(crate) norm2: GroupNorm<B>,
     conv2: Conv2d<B>,
     shortcut: Option<Conv2d<B>>,
     act: Act,

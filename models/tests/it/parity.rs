@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use preheat_models::{DType, Device, Encoder, PixelData, Pixels, Posterior, Scale, Source, open};
+use preheat_models::{
+    DType, Device, Encoder, Options, PixelData, Pixels, Posterior, Scale, Source, open, open_with,
+};
 use safetensors::SafeTensors;
 
 /// Relative L2 that counts as equal in f32.
@@ -28,7 +30,17 @@ pub(crate) fn goldens() -> PathBuf {
 
 /// Opens a checkpoint in f32 on the CPU.
 pub(crate) fn encoder(dir: &Path) -> Box<dyn Encoder> {
-    open(&Source::Directory(dir.to_owned()), Device::Cpu, DType::F32)
+    encoder_in(dir, DType::F32)
+}
+
+/// Opens a checkpoint in `dtype` on the CPU; those whose name says so are tiled.
+fn encoder_in(dir: &Path, dtype: DType) -> Box<dyn Encoder> {
+    let options = Options {
+        device: Device::Cpu,
+        dtype,
+        tiling: dir.to_string_lossy().contains("tiled"),
+    };
+    open_with(&Source::Directory(dir.to_owned()), options)
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
@@ -132,8 +144,58 @@ fn every_golden_is_met() {
 }
 
 #[test]
+fn half_precision_is_near() {
+    for dir in cases().iter().filter(|dir| dir.ends_with("a")) {
+        let golden = golden(dir);
+        for (dtype, near) in [(DType::F16, 5e-3), (DType::BF16, 3e-2)] {
+            let mut encoder = encoder_in(dir, dtype);
+            let moments = encoder.encode(&batch(&golden)).expect("encodes");
+            let distance = distance(&moments.mean, &golden["mean"].values);
+            println!("{} {dtype}: {distance:.1e}", dir.display());
+            assert!(
+                distance <= near,
+                "{} in {dtype}: {distance:e}",
+                dir.display()
+            );
+            // The goldens' weights are exact in f16.
+            let rounds = dtype == DType::BF16;
+            assert!(
+                !rounds || distance > SAME,
+                "{} in {dtype}: not rounded",
+                dir.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn tiling_changes_the_fingerprint() {
+    let source = Source::Directory(goldens().join("kl-tiled/a"));
+    let fingerprint = |tiling| {
+        let options = Options {
+            device: Device::Cpu,
+            dtype: DType::F32,
+            tiling,
+        };
+        open_with(&source, options)
+            .expect("opens")
+            .spec()
+            .fingerprint
+    };
+    assert_ne!(fingerprint(true), fingerprint(false));
+}
+
+#[test]
 fn a_batch_is_its_elements() {
-    for name in ["kl-plain/a", "tiny-4-channels/a"] {
+    let names = [
+        "kl-plain/a",
+        "kl-tiled/a",
+        "tiny-4-channels/a",
+        "flux2/a",
+        "qwen-image/a",
+        "dc-linear/a",
+    ];
+    for name in names {
         let dir = goldens().join(name);
         let mut encoder = encoder(&dir);
         let pixels = batch(&golden(&dir));

@@ -220,6 +220,11 @@ MODELS = {
         [1, 3, 33, 47],
         {},
     ),
+    "kl-tiled": (
+        lambda: tiled(kl(block_out_channels=(8, 16, 16), sample_size=16)),
+        [2, 3, 40, 56],
+        {},
+    ),
     "flux2": (lambda: flux2(), [2, 3, 40, 56], {}),
     "qwen-image": (lambda: wan(AutoencoderKLQwenImage), [2, 3, 1, 33, 47], {}),
     "wan-2.1": (lambda: wan(num_res_blocks=2), [1, 3, 1, 40, 56], {}),
@@ -240,6 +245,11 @@ MODELS = {
         {},
     ),
 }
+
+
+def tiled(model):
+    model.enable_tiling()
+    return model
 
 
 def save(model, folder, full=False, legacy=False, shards=False, half=False):
