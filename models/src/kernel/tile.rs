@@ -7,6 +7,10 @@
 /// Output channels of a block; weights are padded to whole blocks.
 pub(super) const BLOCK: usize = 32;
 
+/// Taps that are summed before their sum joins the total. Rounding errors of one long sum grow with
+/// its length; these grow with the length of a chunk and the number of chunks.
+const CHUNK: usize = 64;
+
 /// The geometry of a band, in values (not pixels).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -78,11 +82,11 @@ pub(super) fn band(shape: Shape, input: &[f32], filter: (&[f32], &[f32]), out: &
 #[cfg(target_arch = "x86_64")]
 macro_rules! kernel {
     ($name:ident, $features:literal, $lanes:literal, [$($pixels:literal),+],
-     [$load:ident, $splat:ident, $multiply_add:ident, $store:ident]) => {
+     [$load:ident, $splat:ident, $multiply_add:ident, $add:ident, $store:ident]) => {
         mod $name {
-            use std::arch::x86_64::{$load, $multiply_add, $splat, $store};
+            use std::arch::x86_64::{$add, $load, $multiply_add, $splat, $store};
 
-            use super::{BLOCK, Shape};
+            use super::{BLOCK, CHUNK, Shape};
 
             /// Channels of a tile.
             const PART: usize = 2 * $lanes;
@@ -139,29 +143,37 @@ macro_rules! kernel {
                 let (mut weights, input) = (weights.as_ptr(), input.as_ptr());
                 // SAFETY: a tile's channels are part of a block, and `bias` has whole blocks.
                 let start = unsafe { [$load(bias.as_ptr()), $load(bias.as_ptr().add($lanes))] };
-                let mut sums = [start; PIXELS];
+                let mut totals = [start; PIXELS];
                 for kernel_row in 0..shape.kernel_rows {
                     // SAFETY: the kernel row is below its bound.
                     let input = unsafe { input.add(kernel_row * shape.pitch) };
-                    for tap in 0..shape.run {
-                        // SAFETY: this is tap `kernel_row * run + tap` of those checked, and every
-                        // tap has a whole block.
-                        let (low, high) = unsafe { ($load(weights), $load(weights.add($lanes))) };
-                        // Wraps past the end after the last tap, where it is read no more.
-                        weights = weights.wrapping_add(BLOCK);
+                    for first in (0..shape.run).step_by(CHUNK) {
+                        let mut sums = [[$splat(0.0); 2]; PIXELS];
+                        for tap in first..shape.run.min(first + CHUNK) {
+                            // SAFETY: this is tap `kernel_row * run + tap` of those checked, and
+                            // every tap has a whole block.
+                            let (low, high) =
+                                unsafe { ($load(weights), $load(weights.add($lanes))) };
+                            // Wraps past the end after the last tap, where it is read no more.
+                            weights = weights.wrapping_add(BLOCK);
+                            for pixel in 0..PIXELS {
+                                // SAFETY: kernel row, pixel and tap are each below their bound.
+                                let value = $splat(unsafe { *input.add(pixel * shape.step + tap) });
+                                sums[pixel][0] = $multiply_add(value, low, sums[pixel][0]);
+                                sums[pixel][1] = $multiply_add(value, high, sums[pixel][1]);
+                            }
+                        }
                         for pixel in 0..PIXELS {
-                            // SAFETY: kernel row, pixel and tap are each below their bound.
-                            let value = $splat(unsafe { *input.add(pixel * shape.step + tap) });
-                            sums[pixel][0] = $multiply_add(value, low, sums[pixel][0]);
-                            sums[pixel][1] = $multiply_add(value, high, sums[pixel][1]);
+                            totals[pixel][0] = $add(totals[pixel][0], sums[pixel][0]);
+                            totals[pixel][1] = $add(totals[pixel][1], sums[pixel][1]);
                         }
                     }
                 }
                 let mut values = [[0.0; PART]; PIXELS];
-                for (values, sums) in values.iter_mut().zip(sums) {
-                    for (values, sum) in values.chunks_exact_mut($lanes).zip(sums) {
+                for (values, totals) in values.iter_mut().zip(totals) {
+                    for (values, total) in values.chunks_exact_mut($lanes).zip(totals) {
                         // SAFETY: the chunk has as many values as the vector.
-                        unsafe { $store(values.as_mut_ptr(), sum) };
+                        unsafe { $store(values.as_mut_ptr(), total) };
                     }
                 }
                 values
@@ -182,6 +194,7 @@ kernel!(
         _mm512_loadu_ps,
         _mm512_set1_ps,
         _mm512_fmadd_ps,
+        _mm512_add_ps,
         _mm512_storeu_ps
     ]
 );
@@ -197,13 +210,14 @@ kernel!(
         _mm256_loadu_ps,
         _mm256_set1_ps,
         _mm256_fmadd_ps,
+        _mm256_add_ps,
         _mm256_storeu_ps
     ]
 );
 
 /// Without unsafe code, in a shape that compilers turn into what vectors the target has.
 mod portable {
-    use super::{BLOCK, Shape};
+    use super::{BLOCK, CHUNK, Shape};
 
     /// Output channels that are summed at a time.
     const PART: usize = 8;
@@ -228,18 +242,24 @@ mod portable {
     }
 
     fn pixel(shape: Shape, input: &[f32], weights: &[f32], bias: &[f32]) -> [f32; PART] {
-        let mut sums = [0.0; PART];
-        sums.copy_from_slice(&bias[..PART]);
+        let mut totals = [0.0; PART];
+        totals.copy_from_slice(&bias[..PART]);
         for kernel_row in 0..shape.kernel_rows {
-            let taps = &input[kernel_row * shape.pitch..][..shape.run];
-            let weights = weights[kernel_row * shape.run * BLOCK..].chunks(BLOCK);
-            for (value, weights) in taps.iter().zip(weights) {
-                for (sum, weight) in sums.iter_mut().zip(&weights[..PART]) {
-                    *sum += value * weight;
+            let taps = input[kernel_row * shape.pitch..][..shape.run].chunks(CHUNK);
+            let weights = weights[kernel_row * shape.run * BLOCK..].chunks(CHUNK * BLOCK);
+            for (taps, weights) in taps.zip(weights) {
+                let mut sums = [0.0; PART];
+                for (value, weights) in taps.iter().zip(weights.chunks(BLOCK)) {
+                    for (sum, weight) in sums.iter_mut().zip(&weights[..PART]) {
+                        *sum += value * weight;
+                    }
+                }
+                for (total, sum) in totals.iter_mut().zip(sums) {
+                    *total += sum;
                 }
             }
         }
-        sums
+        totals
     }
 }
 
