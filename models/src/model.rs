@@ -24,7 +24,7 @@ pub(crate) trait Family<B: Ops>: fmt::Debug + Send {
 }
 
 /// What a family made, in f32 on the host: `[n, height, width, channels]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HostMap {
     values: Vec<f32>,
     n: usize,
@@ -70,10 +70,34 @@ impl<B: Ops> Encoder for Model<B> {
         let x = Tensor::<B, 4>::from_data(data, &self.device)
             .cast(B::activations(self.spec.dtype.float()));
         let encode = |x| HostMap::fetch(self.family.encode(x));
-        let map = match self.tiling {
-            Some(tiling) if height.max(width) > tiling.trigger => tiling.run(&x, encode)?,
-            _ => encode(x)?,
-        };
+        let tiling = self
+            .tiling
+            .filter(|tiling| height.max(width) > tiling.trigger);
+        if let Some(tiling) = tiling
+            && ![height, width]
+                .iter()
+                .all(|&side| tiling.fits(side, self.sizes.cell))
+        {
+            let (stride, least) = (tiling.stride, self.sizes.cell);
+            let reason = format!(
+                "tiles start every {stride} pixels and the last would be narrower than {least}: use \
+                 multiples of {least}"
+            );
+            return Err(Error::Size {
+                width,
+                height,
+                reason,
+            });
+        }
+        let pass = (B::PASS_PIXELS / (height * width)).clamp(1, batch * frames);
+        let mut map = HostMap::default();
+        for first in (0..batch * frames).step_by(pass) {
+            let x = x.clone().narrow(0, first, pass.min(batch * frames - first));
+            map.append(match tiling {
+                Some(tiling) => tiling.run(&x, encode)?,
+                None => encode(x)?,
+            });
+        }
         Ok(map.moments(batch, self.spec.has_posterior))
     }
 }
@@ -92,6 +116,16 @@ impl HostMap {
             width,
             channels,
         })
+    }
+
+    /// Adds maps of the same size behind those that are here.
+    fn append(&mut self, mut more: Self) {
+        if self.n == 0 {
+            *self = more;
+            return;
+        }
+        self.n += more.n;
+        self.values.append(&mut more.values);
     }
 
     /// Where the channels of a pixel start.

@@ -23,6 +23,9 @@ pub(crate) enum FlexKernel {
 impl Ops for Flex {
     type Kernel = FlexKernel;
 
+    // Elements share nothing but cache, and activations of more than this leave it.
+    const PASS_PIXELS: usize = 1 << 16;
+
     fn activations(_: FloatDType) -> FloatDType {
         FloatDType::F32
     }

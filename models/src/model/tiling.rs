@@ -25,6 +25,13 @@ pub(crate) struct Tiling {
 }
 
 impl Tiling {
+    /// Whether a side of this many pixels ends in a tile of at least `least` pixels. diffusers fails
+    /// where it does not.
+    pub(crate) fn fits(self, side: usize, least: usize) -> bool {
+        let last = (side - 1) % self.stride + 1;
+        last.next_multiple_of(self.pad_to) >= least
+    }
+
     /// Encodes `x`, `[n, height, width, 3]`, tile by tile.
     pub(crate) fn run<B: Ops>(
         self,

@@ -26,6 +26,10 @@ pub(crate) trait Ops: Backend {
     /// A convolution's weights, laid out as this backend wants them, once, at load.
     type Kernel: std::fmt::Debug + Send;
 
+    /// Pixels of a batch that go through the network together. Larger batches take several passes of
+    /// as many elements as fit, at least one.
+    const PASS_PIXELS: usize = usize::MAX;
+
     /// What passes between layers in a model of this dtype.
     fn activations(dtype: FloatDType) -> FloatDType {
         dtype
