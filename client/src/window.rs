@@ -21,6 +21,9 @@ const PACE_WEIGHT: f64 = 0.2;
 /// A step that took longer than this was a pause (evaluation, a checkpoint), not a step.
 const LONGEST_STEP: Duration = Duration::from_secs(600);
 
+/// Batches are needed at least this far apart, in the unit in which replicas are told.
+const SHORTEST_STEP: Duration = Duration::from_millis(1);
+
 /// The look-ahead of one loader.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
@@ -78,16 +81,18 @@ impl Window {
         }
     }
 
-    /// When the batch admitted last will be needed: after all before it, at the trainer's pace.
-    /// Now, while that is unknown: at the start the trainer is waiting.
+    /// When the batch admitted last will be needed: after all before it, at the trainer's pace. A
+    /// trainer that waits, as at the start, needs them at once, but still one after the other:
+    /// replicas serve what is needed first, and must not do the tenth batch before the first.
     pub(crate) fn needed_at(&self) -> Instant {
         let pace = self.pace();
         let now = Instant::now();
-        let (Some(step), Some(last)) = (pace.step, pace.last_taken) else {
-            return now;
-        };
         let ahead = u32::try_from(pace.admitted.saturating_sub(pace.taken)).unwrap_or(u32::MAX);
-        (last + step.saturating_mul(ahead)).max(now)
+        let soonest = now + SHORTEST_STEP.saturating_mul(ahead.saturating_sub(1));
+        match (pace.step, pace.last_taken) {
+            (Some(step), Some(last)) => soonest.max(last + step.saturating_mul(ahead)),
+            _ => soonest,
+        }
     }
 
     /// The trainer asked for a batch at `now`: its step had ended.
@@ -186,6 +191,19 @@ mod tests {
         assert_eq!(window.bytes_held(), 64 * KIB);
         drop(giant);
         assert_eq!(window.bytes_held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_trainer_needs_batches_in_order() {
+        let window = Window::new(64 * KIB, 9);
+        let mut needs = Vec::new();
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(window.admit(1).await);
+            needs.push(window.needed_at());
+        }
+        assert_eq!(needs[0], Instant::now());
+        assert!(needs.is_sorted_by(|a, b| a < b), "{needs:?}");
     }
 
     #[tokio::test(start_paused = true)]
