@@ -115,6 +115,7 @@ struct Epoch {
     batches: u64,
     images: u64,
     ready: u64,
+    waits: u64,
     /// For the contact sheet, which is drawn only after the clock has stopped.
     kept: Vec<Batch>,
 }
@@ -150,6 +151,7 @@ fn epoch(loader: &mut DataLoader, what: &'static str, step: Duration) -> anyhow:
         batches,
         images: after.images - before.images,
         ready: after.ready_when_taken - before.ready_when_taken,
+        waits: after.waits - before.waits,
         kept,
     })
 }
@@ -230,6 +232,7 @@ fn report(args: &Args, loader: &DataLoader, epochs: [&Epoch; 2], pace: Duration)
             name.into(),
             (epoch.images as f64).into(),
             (epoch.images as f64 / took).into(),
+            format!("{} of {}", epoch.waits, epoch.batches).into(),
             (epoch.waited.as_secs_f64()).into(),
             (100.0 * epoch.waited.as_secs_f64() / took).into(),
             (epoch.ready as f64 / epoch.batches as f64).into(),
@@ -239,6 +242,7 @@ fn report(args: &Args, loader: &DataLoader, epochs: [&Epoch; 2], pace: Duration)
         "epoch",
         "images",
         "images/s",
+        "batches waited for",
         "waited s",
         "waited %",
         "batches ready",
@@ -257,7 +261,8 @@ fn report(args: &Args, loader: &DataLoader, epochs: [&Epoch; 2], pace: Duration)
     report.note(format!("The picture: {}", args.output.display()));
     report.note(
         "waited: time the consumer spent in next_batch. batches ready: mean depth of the prefetch \
-         when one was taken.",
+         when one was taken. Flat out leaves nothing ready, so the next epoch may wait for its \
+         first batch.",
     );
     if args.model == "builtin:tiny" {
         report.note("builtin:tiny is UNTRAINED: its latents show the pipeline and mean nothing.");

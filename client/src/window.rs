@@ -21,8 +21,9 @@ const PACE_WEIGHT: f64 = 0.2;
 /// A step that took longer than this was a pause (evaluation, a checkpoint), not a step.
 const LONGEST_STEP: Duration = Duration::from_secs(600);
 
-/// Batches are needed at least this far apart, in the unit in which replicas are told.
-const SHORTEST_STEP: Duration = Duration::from_millis(1);
+/// Batches are needed at least this far apart: longer than calls overtake each other on their way to
+/// a replica, shorter than the steps of almost any trainer.
+const SHORTEST_STEP: Duration = Duration::from_millis(50);
 
 /// The look-ahead of one loader.
 #[derive(Clone, Debug)]
@@ -88,10 +89,14 @@ impl Window {
         let pace = self.pace();
         let now = Instant::now();
         let ahead = u32::try_from(pace.admitted.saturating_sub(pace.taken)).unwrap_or(u32::MAX);
-        let soonest = now + SHORTEST_STEP.saturating_mul(ahead.saturating_sub(1));
-        match (pace.step, pace.last_taken) {
-            (Some(step), Some(last)) => soonest.max(last + step.saturating_mul(ahead)),
-            _ => soonest,
+        let step = pace.step.unwrap_or_default();
+        let soonest = now
+            + step
+                .max(SHORTEST_STEP)
+                .saturating_mul(ahead.saturating_sub(1));
+        match pace.last_taken {
+            Some(last) => soonest.max(last + step.saturating_mul(ahead)),
+            None => soonest,
         }
     }
 
