@@ -4,7 +4,8 @@
 //! The rules, in order:
 //! 1. Items of one key only (model and shape), the earliest-needed first, up to a budget.
 //! 2. While the device is busy only a full batch goes ahead; a partial one waits, because every
-//!    moment may bring it a mate for nothing.
+//!    moment may bring it a mate for nothing. But only so many batches that are needed later may
+//!    overtake it: otherwise the rest of a group would starve for as long as the device is busy.
 //! 3. When the device is idle a partial batch goes at once, unless mates of its key are still
 //!    being decoded: for those it lingers a little.
 //! 4. Items that nobody waits for any more are dropped, not encoded.
@@ -18,6 +19,9 @@ use super::item::Key;
 
 /// An arriving mate restarts the linger; in all it lasts at most this many times as long.
 const LINGER_STRETCH: u32 = 4;
+
+/// Batches needed later that may go before a partial one.
+const MAX_OVERTAKEN: u32 = 1;
 
 /// What can be batched.
 pub(crate) trait Entry {
@@ -67,6 +71,8 @@ struct Group<T> {
     items: BTreeMap<(Instant, u64), T>,
     first: Instant,
     last: Instant,
+    /// Batches needed later that went first.
+    overtaken: u32,
 }
 
 impl<T: Entry> Batcher<T> {
@@ -86,6 +92,7 @@ impl<T: Entry> Batcher<T> {
             items: BTreeMap::new(),
             first: now,
             last: now,
+            overtaken: 0,
         });
         group.last = now;
         group.items.insert((item.needed(), self.arrivals), item);
@@ -98,7 +105,7 @@ impl<T: Entry> Batcher<T> {
         let mut wake = None;
         let mut best: Option<(Instant, Key)> = None;
         for (key, group) in &self.groups {
-            if group.items.len() < self.capacity(*key) {
+            if group.items.len() < self.capacity(*key) && group.overtaken < MAX_OVERTAKEN {
                 if device == Device::Busy {
                     continue;
                 }
@@ -134,6 +141,10 @@ impl<T: Entry> Batcher<T> {
             return Vec::new();
         };
         let mut batch = Vec::with_capacity(capacity.min(group.items.len()));
+        let needed = group.needed();
+        for other in self.groups.values_mut() {
+            other.overtaken += u32::from(other.needed() < needed);
+        }
         while batch.len() < capacity
             && let Some((_, item)) = group.items.pop_first()
         {
@@ -141,6 +152,7 @@ impl<T: Entry> Batcher<T> {
         }
         if !group.items.is_empty() {
             group.first = now;
+            group.overtaken = 0;
             self.groups.insert(key, group);
         }
         batch

@@ -229,3 +229,22 @@ fn the_unwanted_are_dropped_not_encoded() {
     );
     assert_eq!(batcher.next(now, Device::Idle), Next::Nothing);
 }
+
+#[test]
+fn the_rest_of_a_group_is_not_starved_by_full_batches() {
+    let now = Instant::now();
+    let later = |id: u32| now + Duration::from_secs(u64::from(id));
+    let mut batcher = batcher(2);
+    let other = |id| Fake {
+        key: key(16),
+        ..item(id, later(id))
+    };
+    batcher.push(item(0, now), now);
+    for id in 1..7 {
+        batcher.push(other(id), now);
+    }
+    // Full batches may pass it, but not for as long as there are any.
+    assert_eq!(ids(batcher.next(now, Device::Busy)), [1, 2]);
+    assert_eq!(ids(batcher.next(now, Device::Busy)), [0]);
+    assert_eq!(ids(batcher.next(now, Device::Busy)), [3, 4]);
+}
