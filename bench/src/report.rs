@@ -1,6 +1,6 @@
 //! What a measurement prints, and the same figures as JSON.
 
-use std::{env, fs, path::Path, thread};
+use std::{env, fs, iter, path::Path, thread};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -53,7 +53,10 @@ pub enum Cell {
 impl Default for Report {
     fn default() -> Self {
         Self {
-            command: env::args().collect(),
+            // Where the program lies is nobody's business.
+            command: iter::once("preheat-bench".to_owned())
+                .chain(env::args().skip(1))
+                .collect(),
             preheat: env!("CARGO_PKG_VERSION"),
             machine: Machine {
                 cpu: cpu_name(),
