@@ -170,13 +170,16 @@ async fn clips_keep_their_frames_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tensors_are_aligned_in_every_dtype() {
     let replica = Replica::start(&["--model", "m=synthetic"]).await;
-    // 4 cells of bf16 are 8 bytes, so alignment shows: the check of the reply demands it.
     let mut ask = Ask::new(8, 8).grey(255).grey(0);
-    ask.meta.dtype = DType::BF16;
-    let reply = replica.encode(&ask).await.unwrap();
-    assert_eq!(reply.bytes, 128);
-    assert_eq!(reply.latent(0), [1.0, 1.0, 1.0, 2.0]);
-    assert_eq!(reply.latent(1), [-1.0, -1.0, -1.0, 0.0]);
+    // One latent has 4 values, less than the alignment, so alignment shows: the check of the reply
+    // demands it.
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        ask.meta.dtype = dtype;
+        let reply = replica.encode(&ask).await.unwrap();
+        assert_eq!(reply.bytes, 128, "{dtype}");
+        assert_eq!(reply.latent(0), [1.0, 1.0, 1.0, 2.0], "{dtype}");
+        assert_eq!(reply.latent(1), [-1.0, -1.0, -1.0, 0.0], "{dtype}");
+    }
 
     ask.meta.posterior = Posterior::Sample;
     let status = replica.encode(&ask).await.unwrap_err();

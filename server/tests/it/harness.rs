@@ -237,18 +237,12 @@ impl Reply {
 }
 
 fn floats(bytes: &[u8], dtype: DType) -> Vec<f32> {
-    match dtype {
-        DType::F32 => {
-            let value = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap());
-            bytes.chunks_exact(4).map(value).collect()
-        }
-        DType::BF16 => {
-            let value =
-                |b: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
-            bytes.chunks_exact(2).map(value).collect()
-        }
-        DType::F16 => unimplemented!("no test reads f16"),
-    }
+    let value = |b: &[u8]| match dtype {
+        DType::F32 => f32::from_le_bytes(b.try_into().unwrap()),
+        DType::F16 => half::f16::from_le_bytes(b.try_into().unwrap()).to_f32(),
+        DType::BF16 => half::bf16::from_le_bytes(b.try_into().unwrap()).to_f32(),
+    };
+    bytes.chunks_exact(dtype.size()).map(value).collect()
 }
 
 /// An encoder that does what the test says before it encodes.
