@@ -1,6 +1,6 @@
 //! `preheat-bench encode`: how fast a model encodes in this process, and with `--through-loader` how
 //! much of that a loader gets from a replica that runs the same model, and with `--compare-python`
-//! how fast PyTorch is.
+//! how fast PyTorch is, and how far both are from PyTorch in f32.
 
 use std::{
     fs,
@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use preheat_models::{DType, Device, Encoder, PixelData, Pixels, Source, flops, image, open};
+use preheat_models::{
+    DType, Device, Encoder, PixelData, Pixels, Source, choose, devices, flops, image, open,
+};
 
 use crate::{
     photos,
@@ -38,7 +40,8 @@ pub struct Args {
     /// What to compute in.
     #[arg(long, value_delimiter = ',', default_value = "f32")]
     dtype: Vec<String>,
-    /// Where to compute.
+    /// Where to compute: `auto`, `cpu`, `cuda:N` or `vulkan:N`. PyTorch computes in the same place,
+    /// beside Vulkan on the CPU.
     #[arg(long, default_value = "cpu")]
     device: String,
     /// How often to measure everything; medians are reported.
@@ -51,9 +54,12 @@ pub struct Args {
     #[arg(long)]
     through_loader: bool,
     /// Also run the same batches in PyTorch, in turn with the others: a Python with torch and
-    /// diffusers.
+    /// diffusers. Relative L2 distances from PyTorch in f32 are printed too, ours and PyTorch's own.
     #[arg(long, value_name = "PYTHON")]
     compare_python: Option<PathBuf>,
+    /// With PyTorch, also run it through `torch.compile`, once more in turn.
+    #[arg(long, requires = "compare_python")]
+    compare_compiled: bool,
 }
 
 /// One combination, and what was measured of it: images per second, one value a round.
@@ -69,6 +75,9 @@ struct Case {
     in_process: Vec<f64>,
     through_loader: Vec<f64>,
     torch: Vec<f64>,
+    compiled: Vec<f64>,
+    /// Relative L2 from PyTorch in f32: ours, PyTorch's.
+    distances: Option<[f64; 2]>,
 }
 
 /// Measures every combination once a round, so that a noisy minute hurts all alike.
@@ -77,14 +86,20 @@ struct Case {
 /// Where the model cannot be opened, a replica cannot be started, or Python fails.
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     let source: Source = args.model.parse()?;
-    let device: Device = args.device.parse()?;
+    let device = choose(&args.device, &devices())?[0];
     let mut models = Vec::new();
     let mut torches = Vec::new();
+    let mut compiled = Vec::new();
     for name in &args.dtype {
         let dtype: DType = name.parse()?;
         models.push(open(&source, device, dtype).with_context(|| format!("in {dtype}"))?);
         if let Some(python) = &args.compare_python {
-            torches.push(Torch::start(python, &args.model, name)?);
+            let start =
+                |mode| Torch::start(python, [&args.model, name, device_in_python(device), mode]);
+            torches.push(start("eager")?);
+            if args.compare_compiled {
+                compiled.push(start("compiled")?);
+            }
         }
     }
     let mut cases = cases(args, models.len())?;
@@ -105,6 +120,11 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         case.flops = flops;
         if let Some(torch) = torches.get_mut(case.model) {
             torch.run(case, 1)?;
+            let ours = models[case.model].encode(&case.pixels)?;
+            case.distances = Some(torch.distances(case, &ours.mean)?);
+        }
+        if let Some(torch) = compiled.get_mut(case.model) {
+            torch.run(case, 1)?;
         }
     }
     let progress = ProgressBar::new((args.rounds * cases.len()) as u64).with_style(style());
@@ -118,14 +138,16 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
                 .map(ThroughLoader::run)
                 .transpose()?
                 .map(rate);
-            let torch = torches.get_mut(case.model);
-            let torch = torch
-                .map(|torch| torch.run(case, case.images))
-                .transpose()?
-                .map(rate);
             case.in_process.push(ours);
             case.through_loader.extend(loader);
-            case.torch.extend(torch);
+            if let Some(torch) = torches.get_mut(case.model) {
+                let took = torch.run(case, case.images)?;
+                case.torch.push(rate(took));
+            }
+            if let Some(torch) = compiled.get_mut(case.model) {
+                let took = torch.run(case, case.images)?;
+                case.compiled.push(rate(took));
+            }
             progress.inc(1);
         }
     }
@@ -133,6 +155,9 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let mut report = report(args, &cases, &models);
     if let Some(torch) = torches.first() {
         report.note(format!("PyTorch: {}, channels last, eager", torch.versions));
+        report.note(
+            "error: relative L2 distance of the latents from PyTorch's in f32 (without TF32)",
+        );
     }
     Ok(report)
 }
@@ -152,6 +177,8 @@ fn cases(args: &Args, models: usize) -> anyhow::Result<Vec<Case>> {
                     in_process: Vec::new(),
                     through_loader: Vec::new(),
                     torch: Vec::new(),
+                    compiled: Vec::new(),
+                    distances: None,
                 });
             }
         }
@@ -211,6 +238,11 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
         }
         if args.compare_python.is_some() {
             row.extend(versus(case, &case.torch, |(ours, torch)| ours / torch));
+            if args.compare_compiled {
+                row.extend(versus(case, &case.compiled, |(ours, torch)| ours / torch));
+            }
+            let distances = case.distances.unwrap_or([f64::NAN; 2]);
+            row.extend(distances.map(|distance| Cell::from(format!("{distance:.1e}"))));
         }
         row
     };
@@ -219,6 +251,10 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
     }
     if args.compare_python.is_some() {
         columns.extend(["PyTorch images/s", "ours/PyTorch"]);
+        if args.compare_compiled {
+            columns.extend(["compiled images/s", "ours/compiled"]);
+        }
+        columns.extend(["error", "PyTorch's"]);
     }
     let title = format!(
         "{} on {}, median of {} rounds",
@@ -239,6 +275,14 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
         );
     }
     report
+}
+
+/// What PyTorch calls the device, or the one that it has instead.
+const fn device_in_python(device: Device) -> &'static str {
+    match device {
+        Device::Cuda(_) => "cuda",
+        Device::Cpu | Device::Vulkan(_) => "cpu",
+    }
 }
 
 /// The most memory that this process ever held, in bytes, where the system tells.

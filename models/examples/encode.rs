@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use preheat_models::{
-    DType, Device, Encoder, Moments, Options, PixelData, Pixels, Posterior, Scale, Source,
+    DType, Encoder, Moments, Options, PixelData, Pixels, Posterior, Scale, Source, choose, devices,
     image::{self, Filter},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -25,11 +25,12 @@ struct Args {
     /// A directory in the diffusers layout, or builtin:tiny.
     #[arg(long)]
     model: Source,
-    /// f32, f16 or bf16.
-    #[arg(long, default_value = "f32")]
-    dtype: DType,
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    /// f32, f16 or bf16 [default: by model and device].
+    #[arg(long)]
+    dtype: Option<DType>,
+    /// cpu, cuda:N, vulkan:N, or auto for the best that is there.
+    #[arg(long, default_value = "auto")]
+    device: String,
     /// Width and height to encode at; without it each picture's own size, rounded down to what the
     /// model takes. Pictures are resized to cover it (Lanczos) and cropped at the centre.
     #[arg(long, value_parser = size, value_name = "WxH")]
@@ -41,6 +42,9 @@ struct Args {
     /// Encode large pictures in tiles, as diffusers does after `enable_tiling()`.
     #[arg(long)]
     tiling: bool,
+    /// Encode pictures one by one, as diffusers does after `enable_slicing()`.
+    #[arg(long)]
+    slicing: bool,
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[arg(required_unless_present = "pixels")]
@@ -50,15 +54,16 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let options = Options {
-        device: args.device,
+        device: choose(&args.device, &devices())?[0],
         dtype: args.dtype,
         tiling: args.tiling,
+        slicing: args.slicing,
     };
     let mut encoder = preheat_models::open_with(&args.model, options)?;
     let spec = encoder.spec().clone();
     eprintln!(
-        "{} on {} in {}, fingerprint {}",
-        spec.class, spec.device, spec.dtype, spec.fingerprint
+        "{} on {} in {} ({}), fingerprint {}",
+        spec.class, spec.device, spec.dtype, spec.dtype_reason, spec.fingerprint
     );
     if spec.untrained {
         eprintln!("note: this model is untrained; its latents are good for trying things only");

@@ -53,26 +53,33 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        let bad = |reason: String| Error::BadCheckpoint {
+        let json = serde_json::from_slice(&text).map_err(|error| Error::BadCheckpoint {
             path: path.clone(),
+            reason: format!("not JSON: {error}"),
+        })?;
+        Self::parse(&json, &path)
+    }
+
+    /// What the file at `path` holds.
+    pub(crate) fn parse(json: &Value, path: &Path) -> Result<Self, Error> {
+        let bad = |reason: String| Error::BadCheckpoint {
+            path: path.to_owned(),
             reason,
         };
-        let json: Value =
-            serde_json::from_slice(&text).map_err(|error| bad(format!("not JSON: {error}")))?;
         let Some(class) = json.get("_class_name").and_then(Value::as_str) else {
             let reason = "no `_class_name`: is this the folder of a VAE in the diffusers layout?";
             return Err(bad(reason.to_owned()));
         };
         let parsed = match class {
-            KL => KlConfig::deserialize(&json).map(Self::Kl),
-            FLUX2 => Flux2Config::parse(&json).map(Self::Flux2),
-            QWEN_IMAGE => WanConfig::deserialize(&json).map(Self::QwenImage),
-            WAN => WanConfig::deserialize(&json).map(Self::Wan),
-            DC => DcConfig::deserialize(&json).map(Self::Dc),
-            TINY => TinyConfig::deserialize(&json).map(Self::Tiny),
+            KL => KlConfig::deserialize(json).map(Self::Kl),
+            FLUX2 => Flux2Config::parse(json).map(Self::Flux2),
+            QWEN_IMAGE => WanConfig::deserialize(json).map(Self::QwenImage),
+            WAN => WanConfig::deserialize(json).map(Self::Wan),
+            DC => DcConfig::deserialize(json).map(Self::Dc),
+            TINY => TinyConfig::deserialize(json).map(Self::Tiny),
             _ => {
                 return Err(Error::UnknownClass {
-                    path,
+                    path: path.to_owned(),
                     class: class.to_owned(),
                     served: SERVED.join(", "),
                 });
@@ -94,6 +101,16 @@ impl Config {
             Self::Wan(_) => WAN,
             Self::Dc(_) => DC,
             Self::Tiny(_) => TINY,
+        }
+    }
+
+    /// Whether the model is to run in f32 where one would rather not: its values leave the range of
+    /// f16. diffusers' default for the classes that have the key is true.
+    pub(crate) fn force_upcast(&self) -> bool {
+        match self {
+            Self::Kl(config) => config.force_upcast,
+            Self::Flux2(config) => config.kl.force_upcast,
+            Self::QwenImage(_) | Self::Wan(_) | Self::Dc(_) | Self::Tiny(_) => false,
         }
     }
 

@@ -59,13 +59,32 @@ pub enum Error {
         /// What to do instead.
         reason: String,
     },
-    /// Built without any burn backend.
-    #[error("this build has no backend for {device} in {dtype}: build with the feature `cpu`")]
+    /// Built without the backend of this device.
+    #[error("this build has no backend for {device}: build with the feature `{}`", feature(*.device))]
     NoBackend {
         /// The device asked for.
         device: Device,
+    },
+    /// A dtype that the device does not compute in.
+    #[error("{device} does not compute in {dtype}: use --dtype f32, or another device")]
+    NoDType {
+        /// The device.
+        device: Device,
         /// The dtype asked for.
         dtype: DType,
+    },
+    /// A device whose answers are wrong.
+    #[error(
+        "{device} fails its self-test in {dtype}: {found}. It would deliver wrong latents, and is \
+         refused: try another --dtype or --device, or another driver"
+    )]
+    SelfTest {
+        /// The device.
+        device: Device,
+        /// What it computed in.
+        dtype: DType,
+        /// What it did.
+        found: String,
     },
     /// A size that the model cannot take.
     #[error("size {width}x{height}: {reason}")]
@@ -92,4 +111,13 @@ pub enum Error {
     /// The device failed while computing.
     #[error("device failed: {0}")]
     Device(String),
+}
+
+/// The feature that brings the backend of a device.
+const fn feature(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Vulkan(_) => "vulkan",
+    }
 }

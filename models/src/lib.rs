@@ -10,6 +10,7 @@ mod dc;
 mod device;
 mod dtype;
 mod error;
+mod found;
 #[cfg(feature = "cpu")]
 mod kernel;
 #[cfg(feature = "cpu")]
@@ -23,6 +24,8 @@ mod noise;
 mod norm;
 #[cfg(feature = "cpu")]
 mod open;
+#[cfg(feature = "cpu")]
+mod self_test;
 mod spec;
 #[cfg(feature = "cpu")]
 mod tiny;
@@ -37,6 +40,7 @@ pub mod synthetic;
 
 pub use dtype::DType;
 pub use error::Error;
+pub use found::{Found, choose, devices};
 pub use moments::{Moments, Posterior, Scale};
 pub use norm::LatentNorm;
 pub use spec::{Device, Fingerprint, Spec};
@@ -117,59 +121,49 @@ impl FromStr for Source {
 }
 
 /// How to open a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Where it runs.
     pub device: Device,
-    /// What it computes in. On the CPU only the weights are rounded to it.
-    pub dtype: DType,
+    /// What it computes in; `None` leaves that to the model and the device ([`Spec::dtype`] tells).
+    /// On the CPU only the weights are rounded to it.
+    pub dtype: Option<DType>,
     /// Whether large pictures are encoded in tiles, as diffusers does after `enable_tiling()`. That
     /// bounds memory, changes values, and so changes the fingerprint. `AutoencoderTiny` does not tile.
     pub tiling: bool,
+    /// Whether the pictures of a batch are encoded one by one, as diffusers does after
+    /// `enable_slicing()`. It bounds memory, and is part of the fingerprint.
+    pub slicing: bool,
 }
 
-/// Opens a model on a device, without tiling.
+/// Opens a model on a device in a dtype, without tiling or slicing.
 ///
 /// # Errors
 /// Everything that can be wrong with a checkpoint, naming what is missing and where it looked.
 pub fn open(source: &Source, device: Device, dtype: DType) -> Result<Box<dyn Encoder>, Error> {
-    let tiling = false;
-    open_with(
-        source,
-        Options {
-            device,
-            dtype,
-            tiling,
-        },
-    )
+    let options = Options {
+        device,
+        dtype: Some(dtype),
+        ..Options::default()
+    };
+    open_with(source, options)
 }
 
-/// Opens a model with these options.
+/// Opens a model with these options. The first on a device and in a dtype tests that the device gives
+/// the right answers there.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open`]; [`Error::SelfTest`] for a device that does not.
 pub fn open_with(source: &Source, options: Options) -> Result<Box<dyn Encoder>, Error> {
-    let Options {
-        device,
-        dtype,
-        tiling,
-    } = options;
-    #[cfg(feature = "cpu")]
-    let build = |untrained| open::Build {
-        device,
-        dtype,
-        untrained,
-        tiling,
-    };
-    #[cfg(not(feature = "cpu"))]
-    let _ = tiling;
     match source {
         Source::Synthetic(config) => Ok(Box::new(synthetic::Synthetic::new(config.clone()))),
         #[cfg(feature = "cpu")]
-        Source::BuiltinTiny => device::open_builtin(build(true)),
+        Source::BuiltinTiny => device::open_builtin(options),
         #[cfg(feature = "cpu")]
-        Source::Directory(dir) => device::open_directory(dir, build(false)),
+        Source::Directory(dir) => device::open_directory(dir, options),
         #[cfg(not(feature = "cpu"))]
-        _ => Err(Error::NoBackend { device, dtype }),
+        _ => Err(Error::NoBackend {
+            device: options.device,
+        }),
     }
 }

@@ -3,7 +3,7 @@
 mod sizes;
 mod tiling;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use burn::tensor::{DType as BurnDType, Tensor, TensorData};
 
@@ -41,6 +41,8 @@ pub(crate) struct Model<B: Ops> {
     pub(crate) spec: Spec,
     pub(crate) sizes: Sizes,
     pub(crate) tiling: Option<Tiling>,
+    /// Whether every frame goes through the network by itself.
+    pub(crate) slicing: bool,
 }
 
 impl<B: Ops> Encoder for Model<B> {
@@ -64,11 +66,6 @@ impl<B: Ops> Encoder for Model<B> {
                 pixels.len()
             )));
         }
-        // An image class sees each frame as an image of its own.
-        let shape = [batch * frames, height, width, 3];
-        let data = TensorData::new(pixels.interleaved(), shape);
-        let x = Tensor::<B, 4>::from_data(data, &self.device)
-            .cast(B::activations(self.spec.dtype.float()));
         let encode = |x| HostMap::fetch(self.family.encode(x));
         let tiling = self
             .tiling
@@ -89,16 +86,60 @@ impl<B: Ops> Encoder for Model<B> {
                 reason,
             });
         }
-        let pass = (B::PASS_PIXELS / (height * width)).clamp(1, batch * frames);
+        let whole = tiling.map_or(height * width, |tiling| tiling.tile.pow(2));
+        if whole > B::MAX_PIXELS {
+            let (device, most) = (self.spec.device, B::MAX_PIXELS);
+            let reason = format!(
+                "{device} encodes at most {most} pixels in one piece: tile larger pictures"
+            );
+            return Err(Error::Size {
+                width,
+                height,
+                reason,
+            });
+        }
+        // An image class sees each frame as an image of its own.
+        let all = batch * frames;
+        let pass = match self.slicing {
+            true => 1,
+            false => (B::PASS_PIXELS / (height * width)).clamp(1, all),
+        };
         let mut map = HostMap::default();
-        for first in (0..batch * frames).step_by(pass) {
-            let x = x.clone().narrow(0, first, pass.min(batch * frames - first));
+        for first in (0..all).step_by(pass) {
+            let x = self.upload(pixels, first..all.min(first + pass));
             map.append(match tiling {
                 Some(tiling) => tiling.run(&x, encode)?,
                 None => encode(x)?,
             });
         }
         Ok(map.moments(batch, self.spec.has_posterior))
+    }
+}
+
+impl<B: Ops> Model<B> {
+    /// These frames of the batch, `[n, height, width, 3]` in [-1, 1].
+    fn upload(&self, pixels: &Pixels, frames: Range<usize>) -> Tensor<B, 4> {
+        let (height, width) = (pixels.height, pixels.width);
+        let (shape, plane) = ([frames.len(), height, width, 3], height * width);
+        let dtype = B::activations(self.spec.dtype.float());
+        match &pixels.data {
+            PixelData::Rgb8(bytes) => {
+                let bytes = &bytes[frames.start * plane * 3..frames.end * plane * 3];
+                B::pixels(bytes, shape, &self.device, dtype)
+            }
+            PixelData::Planar(values) => {
+                let mut interleaved = Vec::with_capacity(frames.len() * plane * 3);
+                for frame in frames {
+                    let (element, frame) = (frame / pixels.frames, frame % pixels.frames);
+                    let colour = |colour| ((element * 3 + colour) * pixels.frames + frame) * plane;
+                    let starts = [0, 1, 2].map(colour);
+                    let pixel = |at| starts.map(|start| values[start + at]);
+                    interleaved.extend((0..plane).flat_map(pixel));
+                }
+                let data = TensorData::new(interleaved, shape);
+                Tensor::<B, 4>::from_data(data, &self.device).cast(dtype)
+            }
+        }
     }
 }
 
@@ -170,27 +211,6 @@ impl PixelData {
         match self {
             Self::Rgb8(bytes) => bytes.len(),
             Self::Planar(values) => values.len(),
-        }
-    }
-}
-
-impl Pixels {
-    /// `[batch, frames, height, width, 3]` in [-1, 1].
-    fn interleaved(&self) -> Vec<f32> {
-        let plane = self.frames * self.height * self.width;
-        match &self.data {
-            PixelData::Rgb8(bytes) => {
-                let value = |byte: &u8| f32::from(*byte) / 255.0 * 2.0 - 1.0;
-                bytes.iter().map(value).collect()
-            }
-            PixelData::Planar(values) => {
-                let mut interleaved = Vec::with_capacity(values.len());
-                for element in values.chunks_exact(3 * plane) {
-                    let pixel = |at| [0, 1, 2].map(|colour| element[colour * plane + at]);
-                    interleaved.extend((0..plane).flat_map(pixel));
-                }
-                interleaved
-            }
         }
     }
 }

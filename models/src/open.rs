@@ -15,16 +15,15 @@ use crate::{
 /// Changes whenever the same weights, config and pixels could give other latents than before.
 const NUMERICS_VERSION: u32 = 1;
 
-/// Pixels of a batch past which a CPU gains nothing: one 512x512 image.
-const CPU_BATCH_PIXELS: u64 = 1 << 18;
-
 /// What the caller asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Build {
     pub(crate) device: Device,
     pub(crate) dtype: DType,
+    pub(crate) dtype_reason: &'static str,
     pub(crate) untrained: bool,
     pub(crate) tiling: bool,
+    pub(crate) slicing: bool,
 }
 
 /// What a class delivers, as far as it follows from the config.
@@ -47,23 +46,7 @@ pub(crate) fn encoder<B: Ops>(
     device: B::Device,
     build: Build,
 ) -> Result<Box<dyn Encoder>, Error> {
-    let mut load = Loader::<B> {
-        weights: &mut weights,
-        device: &device,
-        dtype: build.dtype,
-    };
-    let (family, delivers): (Box<dyn Family<B>>, _) = match config {
-        Config::Kl(kl) => (Box::new(Kl::load(&mut load, kl)?), kl.delivers()),
-        Config::Flux2(flux2) => {
-            let family = Kl::load(&mut load, &flux2.kl)?;
-            (Box::new(family), flux2.delivers(load.weights)?)
-        }
-        Config::QwenImage(wan) | Config::Wan(wan) => {
-            (Box::new(Wan::load(&mut load, wan)?), wan.delivers())
-        }
-        Config::Dc(dc) => (Box::new(Dc::load(&mut load, dc)?), dc.delivers()),
-        Config::Tiny(tiny) => (Box::new(Tiny::load(&mut load, tiny)?), tiny.delivers()),
-    };
+    let (family, delivers) = load::<B>(config, &mut weights, &device, build.dtype)?;
     let Delivers {
         latent_channels,
         has_posterior,
@@ -76,9 +59,10 @@ pub(crate) fn encoder<B: Ops>(
     let patch = norm.patch();
     let spec = Spec {
         class: config.class().to_owned(),
-        fingerprint: fingerprint(config, weights, (build.dtype, tiling))?,
+        fingerprint: fingerprint(config, weights, (build, tiling))?,
         device: build.device,
         dtype: build.dtype,
+        dtype_reason: build.dtype_reason,
         latent_channels: latent_channels * patch * patch,
         spatial_compression: sizes.cell * patch,
         temporal_compression: temporal,
@@ -86,7 +70,7 @@ pub(crate) fn encoder<B: Ops>(
         has_posterior,
         norm,
         untrained: build.untrained,
-        preferred_batch_pixels: CPU_BATCH_PIXELS,
+        preferred_batch_pixels: B::BATCH_PIXELS,
     };
     Ok(Box::new(Model {
         family,
@@ -94,20 +78,61 @@ pub(crate) fn encoder<B: Ops>(
         spec,
         sizes,
         tiling,
+        slicing: build.slicing,
     }))
+}
+
+/// Whether the files hold what the config asks for, and nothing more of an encoder: the whole load,
+/// with zeros for values.
+pub(crate) fn check<B: Ops>(
+    config: &Config,
+    mut weights: Weights,
+    device: B::Device,
+) -> Result<(), Error> {
+    load::<B>(config, &mut weights, &device, DType::F32)?;
+    weights.finish().map(drop)
+}
+
+fn load<B: Ops>(
+    config: &Config,
+    weights: &mut Weights,
+    device: &B::Device,
+    dtype: DType,
+) -> Result<(Box<dyn Family<B>>, Delivers), Error> {
+    let mut load = Loader::<B> {
+        weights,
+        device,
+        dtype,
+    };
+    Ok(match config {
+        Config::Kl(kl) => (Box::new(Kl::load(&mut load, kl)?), kl.delivers()),
+        Config::Flux2(flux2) => {
+            let family = Kl::load(&mut load, &flux2.kl)?;
+            (Box::new(family), flux2.delivers(load.weights)?)
+        }
+        Config::QwenImage(wan) | Config::Wan(wan) => {
+            (Box::new(Wan::load(&mut load, wan)?), wan.delivers())
+        }
+        Config::Dc(dc) => (Box::new(Dc::load(&mut load, dc)?), dc.delivers()),
+        Config::Tiny(tiny) => (Box::new(Tiny::load(&mut load, tiny)?), tiny.delivers()),
+    })
 }
 
 /// The device is not part of it: every device within tolerance may serve the same run.
 fn fingerprint(
     config: &Config,
     weights: Weights,
-    (dtype, tiling): (DType, Option<Tiling>),
+    (build, tiling): (Build, Option<Tiling>),
 ) -> Result<Fingerprint, Error> {
+    let Build { dtype, slicing, .. } = build;
     let config = serde_json::to_string(config).expect("a config is plain data");
     let mut hasher = blake3::Hasher::new();
     hasher.update(weights.finish()?.as_bytes());
     let rest = format!("{config} {dtype} tiling {tiling:?} numerics {NUMERICS_VERSION}");
     hasher.update(rest.as_bytes());
+    if slicing {
+        hasher.update(b" slicing");
+    }
     Ok(Fingerprint(*hasher.finalize().as_bytes()))
 }
 

@@ -10,12 +10,18 @@ pub enum Device {
     /// The host's processor, through burn's `flex` backend.
     #[default]
     Cpu,
+    /// The NVIDIA GPU of this number, as the driver counts them. Feature `cuda`.
+    Cuda(usize),
+    /// The GPU of this number among those with a Vulkan driver. Feature `vulkan`.
+    Vulkan(usize),
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Vulkan(index) => write!(f, "vulkan:{index}"),
         }
     }
 }
@@ -24,11 +30,18 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        match name {
-            "cpu" => Ok(Self::Cpu),
+        let index = |text: Option<&str>| text.map_or(Some(0), |text| text.parse().ok());
+        let (kind, number) = match name.split_once(':') {
+            Some((kind, number)) => (kind, Some(number)),
+            None => (name, None),
+        };
+        match (kind, index(number)) {
+            ("cpu", _) if number.is_none() => Ok(Self::Cpu),
+            ("cuda", Some(index)) => Ok(Self::Cuda(index)),
+            ("vulkan", Some(index)) => Ok(Self::Vulkan(index)),
             _ => Err(Error::UnknownDevice {
                 name: name.to_owned(),
-                reason: "this build knows only `cpu`".to_owned(),
+                reason: "use cpu, cuda:N or vulkan:N".to_owned(),
             }),
         }
     }
@@ -55,6 +68,8 @@ pub struct Spec {
     pub device: Device,
     /// What it computes in.
     pub dtype: DType,
+    /// Why in that, for people.
+    pub dtype_reason: &'static str,
     /// Channels of a latent as delivered (after packing, where the class packs).
     pub latent_channels: usize,
     /// Pixels per latent cell along each side, as delivered.

@@ -74,6 +74,7 @@ impl Synthetic {
             fingerprint: Fingerprint(*blake3::hash(identity.as_bytes()).as_bytes()),
             device: Device::Cpu,
             dtype: DType::F32,
+            dtype_reason: "it computes nothing",
             latent_channels: config.channels,
             spatial_compression: CELL,
             temporal_compression: 1,

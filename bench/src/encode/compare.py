@@ -1,15 +1,22 @@
-"""The other side of `preheat-bench encode --compare-python`: diffusers' own encoder on the CPU.
+"""The other side of `preheat-bench encode --compare-python`: diffusers' own encoder.
 
-Started with the model and the dtype. Says `ready VERSIONS`; then for every line `SIDE BATCH CALLS` it
-encodes CALLS batches and answers with the seconds that they took.
+Started with the model, the dtype, the device, and `eager` or `compiled`. Says `ready VERSIONS`; then
+answers lines:
+
+- `time SIDE BATCH CALLS`: encodes CALLS batches, and answers with the seconds that they took;
+- `distances SIDE BATCH FOLDER`: encodes the bytes in FOLDER/pixels ([BATCH, SIDE, SIDE, 3]) in f32 and
+  in its own dtype, and answers with the relative L2 distances from the former of FOLDER/latents
+  (means, f32) and of the latter.
 """
 
+import copy
 import json
 import pathlib
 import sys
 import time
 
 import diffusers
+import numpy as np
 import torch
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -25,23 +32,59 @@ def load(model):
     return getattr(diffusers, name).from_pretrained(folder)
 
 
+def mean(encoded):
+    """What the class calls its latents, or their means, in f32 on the host."""
+    if hasattr(encoded, "latent_dist"):
+        values = encoded.latent_dist.mean
+    else:
+        values = encoded.latent if hasattr(encoded, "latent") else encoded.latents
+    return values.float().cpu()
+
+
 def main():
-    model, dtype = sys.argv[1], DTYPES[sys.argv[2]]
-    vae = load(model).to(dtype).eval()
-    frames = any(p.ndim == 5 for p in vae.parameters())
-    if not frames:
-        vae = vae.to(memory_format=torch.channels_last)
+    model, dtype, device, mode = sys.argv[1], DTYPES[sys.argv[2]], sys.argv[3], sys.argv[4]
+    original = load(model).eval().to(device)
+    frames = any(p.ndim == 5 for p in original.parameters())
+    layout = {} if frames else {"memory_format": torch.channels_last}
+    vae = copy.deepcopy(original).to(dtype).to(**layout)
+    encode = torch.compile(vae.encode) if mode == "compiled" else vae.encode
+
+    def finish():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def laid_out(x):
+        return x.unsqueeze(2) if frames else x.to(**layout)
+
+    def timed(side, batch, calls):
+        x = laid_out(torch.rand(batch, 3, side, side, device=device).mul(2).sub(1).to(dtype))
+        finish()
+        start = time.perf_counter()
+        for _ in range(calls):
+            encode(x)
+        finish()
+        return time.perf_counter() - start
+
+    def distances(side, batch, folder):
+        folder = pathlib.Path(folder)
+        pixels = np.fromfile(folder / "pixels", np.uint8).reshape(batch, side, side, 3)
+        x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255 * 2 - 1
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            right = mean(original.encode(x.unsqueeze(2) if frames else x))
+        theirs = mean(vae.encode(laid_out(x.to(dtype))))
+        ours = torch.from_numpy(np.fromfile(folder / "latents", np.float32)).reshape(right.shape)
+        return [((x - right).norm() / right.norm()).item() for x in (ours, theirs)]
+
     versions = f"torch {torch.__version__}, diffusers {diffusers.__version__}"
-    print(f"ready {versions}, {torch.get_num_threads()} threads", flush=True)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"ready {versions}, {where}", flush=True)
     with torch.no_grad():
         for line in sys.stdin:
-            side, batch, calls = map(int, line.split())
-            x = torch.rand(batch, 3, side, side).mul(2).sub(1).to(dtype)
-            x = x.unsqueeze(2) if frames else x.to(memory_format=torch.channels_last)
-            start = time.perf_counter()
-            for _ in range(calls):
-                vae.encode(x)
-            print(time.perf_counter() - start, flush=True)
+            what, side, batch, rest = line.split(maxsplit=3)
+            if what == "time":
+                print(timed(int(side), int(batch), int(rest)), flush=True)
+            else:
+                print(*distances(int(side), int(batch), rest.strip()), flush=True)
 
 
 main()

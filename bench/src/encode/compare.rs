@@ -2,6 +2,7 @@
 //! stays up, so that rounds can take turns with ours.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use preheat_models::PixelData;
 
 use super::Case;
 
@@ -24,10 +26,11 @@ pub(super) struct Torch {
 }
 
 impl Torch {
-    /// Starts `python` and loads the model there.
-    pub(super) fn start(python: &Path, model: &str, dtype: &str) -> anyhow::Result<Self> {
+    /// Starts `python` and loads the model there: model, dtype, device, and `eager` or `compiled`.
+    pub(super) fn start(python: &Path, options: [&str; 4]) -> anyhow::Result<Self> {
         let mut child = Command::new(python)
-            .args(["-c", SCRIPT, model, dtype])
+            .args(["-c", SCRIPT])
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -51,12 +54,35 @@ impl Torch {
     /// Time to encode `images` of a case.
     pub(super) fn run(&mut self, case: &Case, images: usize) -> anyhow::Result<Duration> {
         let calls = images.div_ceil(case.batch);
-        writeln!(self.calls, "{} {} {calls}", case.size, case.batch).context("calling Python")?;
+        writeln!(self.calls, "time {} {} {calls}", case.size, case.batch)
+            .context("calling Python")?;
         let seconds = self.answer()?;
         let seconds = seconds
             .parse()
             .with_context(|| format!("Python answered `{seconds}`"))?;
         Ok(Duration::from_secs_f64(seconds))
+    }
+
+    /// Relative L2 distances from PyTorch in f32 for the case's own pixels: of `ours`, the means, and
+    /// of PyTorch in this dtype.
+    pub(super) fn distances(&mut self, case: &Case, ours: &[f32]) -> anyhow::Result<[f64; 2]> {
+        let PixelData::Rgb8(bytes) = &case.pixels.data else {
+            bail!("cases are made of bytes");
+        };
+        let folder = tempfile::tempdir().context("creating a temporary folder")?;
+        let [pixels, latents] = ["pixels", "latents"].map(|name| folder.path().join(name));
+        fs::write(&pixels, bytes).context("writing the pixels")?;
+        let ours: Vec<u8> = ours.iter().flat_map(|v| v.to_le_bytes()).collect();
+        fs::write(&latents, ours).context("writing the latents")?;
+        let (size, batch, folder) = (case.size, case.batch, folder.path().display());
+        writeln!(self.calls, "distances {size} {batch} {folder}").context("calling Python")?;
+        let answer = self.answer()?;
+        let distances: Result<Vec<f64>, _> = answer.split(' ').map(str::parse).collect();
+        let distances = distances.with_context(|| format!("Python answered `{answer}`"))?;
+        distances
+            .try_into()
+            .ok()
+            .context("two distances were asked for")
     }
 
     fn answer(&mut self) -> anyhow::Result<String> {

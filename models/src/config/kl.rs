@@ -24,6 +24,9 @@ pub(crate) struct KlConfig {
     pub(crate) latents_std: Option<Vec<f32>>,
     /// Of the pictures it was trained on, which is what a tile is.
     pub(crate) sample_size: SampleSize,
+    /// Bears on the choice of a dtype alone, and not on what comes out in a given one.
+    #[serde(skip_serializing)]
+    pub(crate) force_upcast: bool,
 }
 
 /// One side, or both.
@@ -116,6 +119,7 @@ impl Default for KlConfig {
             latents_mean: None,
             latents_std: None,
             sample_size: SampleSize::One(32),
+            force_upcast: true,
         }
     }
 }

@@ -94,15 +94,24 @@ impl<B: Ops> MultiscaleAttention<B> {
 /// pixels.
 fn linear<B: Ops>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 4> {
     let [q, k, v] = [q, k, v].map(|t| t.cast(FloatDType::F32));
-    let sums = k.clone().sum_dim(3).swap_dims(2, 3).matmul(q.clone());
-    let mixed = v.matmul(k.swap_dims(2, 3)).matmul(q);
+    let sums = product(k.clone().sum_dim(3).swap_dims(2, 3), q.clone());
+    let mixed = product(product(v, k.swap_dims(2, 3)), q);
     mixed / (sums + EPS)
 }
 
 /// `v (kᵀ q)` with the scores of each column divided by their sum.
 fn quadratic<B: Ops>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 4> {
     let dtype = v.dtype();
-    let scores = k.swap_dims(2, 3).matmul(q).cast(FloatDType::F32);
+    let scores = product(k.swap_dims(2, 3), q).cast(FloatDType::F32);
     let scores = scores.clone() / (scores.sum_dim(2) + EPS);
-    v.matmul(scores.cast(dtype))
+    product(v, scores.cast(dtype))
+}
+
+/// `a b` for every head of every element: `[n, heads, rows, inner]` by `[n, heads, inner, columns]`.
+fn product<B: Ops>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [n, heads, rows, inner] = a.dims();
+    let columns = b.dims()[3];
+    let a = a.reshape([n * heads, rows, inner]);
+    let b = b.reshape([n * heads, inner, columns]);
+    B::matmul(a, b).reshape([n, heads, rows, columns])
 }

@@ -26,6 +26,9 @@ impl Ops for Flex {
     // Elements share nothing but cache, and activations of more than this leave it.
     const PASS_PIXELS: usize = 1 << 16;
 
+    // One 512x512 image.
+    const BATCH_PIXELS: u64 = 1 << 18;
+
     fn activations(_: FloatDType) -> FloatDType {
         FloatDType::F32
     }

@@ -61,8 +61,8 @@ pub(crate) fn attend<B: Ops>(q: Tensor<B, 3>, k: Tensor<B, 3>, v: Tensor<B, 3>) 
     let rows = (SCORES / (n * tokens)).clamp(1, tokens);
     let slices = (0..tokens).step_by(rows).map(|start| {
         let q = q.clone().narrow(1, start, rows.min(tokens - start));
-        let scores = q.matmul(k.clone()).cast(FloatDType::F32);
-        softmax(scores, 2).cast(dtype).matmul(v.clone())
+        let scores = B::matmul(q, k.clone()).cast(FloatDType::F32);
+        B::matmul(softmax(scores, 2).cast(dtype), v.clone())
     });
     Tensor::cat(slices.collect(), 1)
 }

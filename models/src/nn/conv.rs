@@ -58,7 +58,7 @@ impl ConvShape {
     }
 
     /// Output height and width.
-    const fn output(&self, height: usize, width: usize) -> [usize; 2] {
+    pub(crate) const fn output(&self, height: usize, width: usize) -> [usize; 2] {
         let [top, left, bottom, right] = self.pad;
         [
             (height + top + bottom - self.kernel) / self.stride + 1,

@@ -3,7 +3,9 @@
 //! A convolution takes in what stands before it and what follows it, because on every device these
 //! are bound by memory, and because fusing them is what keeps a 2048x2048 encode within its bound.
 
-use burn::tensor::{FloatDType, Tensor, backend::Backend, module, ops::PaddedConvOptions};
+use burn::tensor::{
+    FloatDType, Tensor, TensorData, backend::Backend, module, ops::PaddedConvOptions,
+};
 
 use super::{Act, ConvShape, GroupNorm, RmsNorm, rms::plain_rms_norm};
 
@@ -28,7 +30,13 @@ pub(crate) trait Ops: Backend {
 
     /// Pixels of a batch that go through the network together. Larger batches take several passes of
     /// as many elements as fit, at least one.
-    const PASS_PIXELS: usize = usize::MAX;
+    const PASS_PIXELS: usize;
+
+    /// Pixels of a picture, or of a tile, that can be encoded at all.
+    const MAX_PIXELS: usize = usize::MAX;
+
+    /// Output pixels of a batch past which the device gains little.
+    const BATCH_PIXELS: u64;
 
     /// What passes between layers in a model of this dtype.
     fn activations(dtype: FloatDType) -> FloatDType {
@@ -58,6 +66,23 @@ pub(crate) trait Ops: Backend {
     /// `act(norm(x))`
     fn rms_norm(x: Tensor<Self, 4>, norm: &RmsNorm<Self>, act: Act) -> Tensor<Self, 4> {
         plain_rms_norm(x, norm, act)
+    }
+
+    /// `[batch, rows, inner]` by `[batch, inner, columns]`
+    fn matmul(a: Tensor<Self, 3>, b: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        a.matmul(b)
+    }
+
+    /// Bytes of pictures, `[n, height, width, 3]`, as models see them: `byte / 255 * 2 - 1`.
+    fn pixels(
+        bytes: &[u8],
+        shape: [usize; 4],
+        device: &Self::Device,
+        dtype: FloatDType,
+    ) -> Tensor<Self, 4> {
+        let value = |byte: &u8| f32::from(*byte) / 255.0 * 2.0 - 1.0;
+        let data = TensorData::new(bytes.iter().map(value).collect(), shape);
+        Tensor::<Self, 4>::from_data(data, device).cast(dtype)
     }
 }
 

@@ -32,6 +32,9 @@ const ENCODER: [&str; 2] = ["encoder.", "quant_conv."];
 /// The bound of safetensors itself.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// The dtypes that weights come in.
+const FLOATS: [Dtype; 4] = [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64];
+
 /// Names in an error; beyond this only their number.
 const NAMED: usize = 4;
 
@@ -80,8 +83,32 @@ impl Files {
         Ok(this)
     }
 
+    /// Whether `name` is there, in one of `shapes` and in a dtype that weights come in.
+    pub(crate) fn check(&self, name: &str, shapes: &[&[usize]]) -> Result<(), Error> {
+        self.find(name, shapes).map(drop)
+    }
+
     /// The values of `name` in f32; its shape must be one of `shapes`.
     pub(crate) fn read(&mut self, name: &str, shapes: &[&[usize]]) -> Result<Vec<f32>, Error> {
+        let &Entry {
+            file,
+            dtype,
+            start,
+            bytes,
+            ..
+        } = self.find(name, shapes)?;
+        let mut values = vec![0; bytes];
+        let (path, file) = &mut self.files[file];
+        file.seek(SeekFrom::Start(start))
+            .and_then(|_| file.read_exact(&mut values))
+            .map_err(|source| Error::Io {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(to_f32(dtype, &values))
+    }
+
+    fn find(&self, name: &str, shapes: &[&[usize]]) -> Result<&Entry, Error> {
         let Some(entry) = self.entries.get(name) else {
             let paths: Vec<_> = self
                 .files
@@ -102,20 +129,13 @@ impl Files {
             );
             return Err(self.bad(entry.file, reason));
         }
-        let mut bytes = vec![0; entry.bytes];
-        let (path, file) = &mut self.files[entry.file];
-        file.seek(SeekFrom::Start(entry.start))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|source| Error::Io {
-                path: path.clone(),
-                source,
-            })?;
-        to_f32(entry.dtype, &bytes).ok_or_else(|| {
-            let dtype = entry.dtype;
+        let dtype = entry.dtype;
+        if !FLOATS.contains(&dtype) {
             let reason =
                 format!("tensor `{name}` is {dtype:?}; weights must be F16, BF16, F32 or F64");
-            self.bad(entry.file, reason)
-        })
+            return Err(self.bad(entry.file, reason));
+        }
+        Ok(entry)
     }
 
     /// Refuses files that hold encoder tensors beyond those that `taken` knows.
@@ -247,9 +267,9 @@ fn current_name(name: &str) -> String {
     old.map_or_else(|| name.to_owned(), |(old, new)| name.replace(old, new))
 }
 
-/// Little-endian bytes of a float dtype as f32; `None` for other dtypes.
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let values = match dtype {
+/// Little-endian bytes of one of [`FLOATS`] as f32.
+fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    match dtype {
         Dtype::F64 => bytes
             .as_chunks()
             .0
@@ -274,7 +294,6 @@ fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
             .iter()
             .map(|&b| bf16::from_le_bytes(b).to_f32())
             .collect(),
-        _ => return None,
-    };
-    Some(values)
+        other => unreachable!("{other:?} was refused before"),
+    }
 }

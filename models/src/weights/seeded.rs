@@ -1,18 +1,23 @@
-//! Weights made in code, for `builtin:tiny`. Untrained, but not noise: each 3x3 kernel is a random
-//! mixture of channels times a blur, so latents keep the shapes of the picture.
+//! Weights made in code, for `builtin:tiny` and for the self-test.
 //!
 //! Only integer and exactly rounded arithmetic is used: the weights, and so the fingerprint, are the
 //! same on every machine.
 
 use crate::noise::Philox;
 
-/// A recipe for the tensors of an AutoencoderTiny encoder.
+/// A recipe for the tensors of an encoder.
 #[derive(Debug)]
-pub(crate) struct Seeded {
-    /// Name of the last convolution, which sets the scale of the latents.
-    pub(crate) last: &'static str,
-    /// Gain of that convolution.
-    pub(crate) last_gain: f32,
+pub(crate) enum Seeded {
+    /// For AutoencoderTiny. Untrained, but not noise: each 3x3 kernel is a random mixture of channels
+    /// times a blur, so latents keep the shapes of the picture.
+    Blurs {
+        /// Name of the last convolution, which sets the scale of the latents.
+        last: &'static str,
+        /// Gain of that convolution.
+        last_gain: f32,
+    },
+    /// For every family: uniform, of about unit gain.
+    Uniform,
 }
 
 impl Seeded {
@@ -24,33 +29,49 @@ impl Seeded {
             .split_first_chunk()
             .expect("a hash has 32 bytes");
         let mut philox = Philox::new(u64::from_le_bytes(*seed));
-        let mut uniform = || {
+        let uniform = || {
             let bits = (philox.next() >> 40) as f32;
             bits / (1_u32 << 23) as f32 - 1.0
         };
-        let [outputs, inputs, ..] = *shape else {
-            return (0..shape[0]).map(|_| 0.1 * uniform()).collect();
-        };
-        let gain = self.gain(name) / (inputs as f32).sqrt();
-        let mut weight = Vec::with_capacity(outputs * inputs * 9);
-        for _ in 0..outputs * inputs {
-            let mix = uniform();
-            weight.extend(
-                BLUR.iter()
-                    .map(|blur| gain * (blur * mix + 0.1 * uniform())),
-            );
+        match self {
+            Self::Uniform => uniform_weights(name, shape, uniform),
+            Self::Blurs { last, last_gain } => {
+                let gain = match name {
+                    _ if name.starts_with(last) => *last_gain,
+                    _ if name.contains(".conv.4.") => 0.7,
+                    _ => 2.4,
+                };
+                blurs(shape, gain, uniform)
+            }
         }
-        weight
     }
+}
 
-    /// So that the scale of activations stays about the same from layer to layer.
-    fn gain(&self, name: &str) -> f32 {
-        match name {
-            _ if name.starts_with(self.last) => self.last_gain,
-            _ if name.contains(".conv.4.") => 0.7,
-            _ => 2.4,
-        }
+/// So that the scale of activations stays about the same from layer to layer.
+fn blurs(shape: &[usize], gain: f32, mut uniform: impl FnMut() -> f32) -> Vec<f32> {
+    let [outputs, inputs, ..] = *shape else {
+        return (0..shape[0]).map(|_| 0.1 * uniform()).collect();
+    };
+    let gain = gain / (inputs as f32).sqrt();
+    let mut weight = Vec::with_capacity(outputs * inputs * 9);
+    for _ in 0..outputs * inputs {
+        let mix = uniform();
+        let tap = |blur: &f32| gain * (blur * mix + 0.1 * uniform());
+        weight.extend(BLUR.iter().map(tap));
     }
+    weight
+}
+
+/// Scales of norms near 1, biases near 0, everything else of variance `1 / inputs`.
+fn uniform_weights(name: &str, shape: &[usize], mut uniform: impl FnMut() -> f32) -> Vec<f32> {
+    let (centre, spread) = match shape {
+        [_] if name.ends_with(".weight") => (1.0, 0.2),
+        [_] => (0.0, 0.1),
+        [_, inputs @ ..] => (0.0, (3.0 / inputs.iter().product::<usize>() as f32).sqrt()),
+        [] => (0.0, 1.0),
+    };
+    let values = shape.iter().product();
+    (0..values).map(|_| centre + spread * uniform()).collect()
 }
 
 /// `[1 2 1]` by `[1 2 1]`.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cpu")]
 mod checkpoint;
+mod device;
 mod image;
 #[cfg(feature = "cpu")]
 mod parity;
