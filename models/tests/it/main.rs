@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cpu")]
 mod checkpoint;
+#[cfg(feature = "cpu")]
 mod device;
 mod image;
 #[cfg(feature = "cpu")]
