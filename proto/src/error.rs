@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use rkyv::{Archive, Deserialize, Serialize};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::headers::RETRY_PUSHBACK_MS;
 
@@ -94,7 +95,7 @@ pub struct Error {
     pub code: Code,
     /// What was wrong, what was seen, what to do. Lower case, no full stop.
     pub message: String,
-    /// For [`Code::Busy`]: when to come back.
+    /// When to come back. Always there for [`Code::Busy`].
     pub retry_after: Option<Duration>,
 }
 
@@ -116,18 +117,30 @@ impl Error {
             retry_after: Some(retry_after),
         }
     }
+
+    /// The same, and when a retry is welcome.
+    #[must_use]
+    pub fn retry_after(self, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..self
+        }
+    }
 }
 
 impl From<Error> for tonic::Status {
     fn from(error: Error) -> Self {
-        let mut status = Self::new(error.code.to_grpc(), error.message);
-        if let Some(after) = error.retry_after {
-            let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
-            status
-                .metadata_mut()
-                .insert(RETRY_PUSHBACK_MS, MetadataValue::from(millis));
-        }
-        status
+        let code = error.code.to_grpc();
+        let Some(after) = error.retry_after else {
+            return Self::new(code, error.message);
+        };
+        // Said twice: gRPC libraries that retry by themselves read the header, and programs that
+        // look into errors read google.rpc.RetryInfo. The header is an int32: past it means never.
+        let millis = i32::try_from(after.as_millis()).unwrap_or(i32::MAX);
+        let mut metadata = MetadataMap::new();
+        metadata.insert(RETRY_PUSHBACK_MS, MetadataValue::from(millis));
+        let details = ErrorDetails::with_retry_info(Some(after));
+        Self::with_error_details_and_metadata(code, error.message, details, metadata)
     }
 }
 
@@ -207,7 +220,14 @@ mod tests {
     #[test]
     fn pushback_survives_the_wire() {
         let sent = Error::busy("queue full", Duration::from_millis(1500));
-        assert_eq!(Error::from(&tonic::Status::from(sent.clone())), sent);
+        let status = tonic::Status::from(sent.clone());
+        assert_eq!(Error::from(&status), sent);
+        let info = status.get_details_retry_info().unwrap();
+        assert_eq!(info.retry_delay, sent.retry_after);
+        let later = Error::new(Code::Unavailable, "draining").retry_after(Duration::from_secs(1));
+        assert_eq!(Error::from(&tonic::Status::from(later.clone())), later);
+        let plain = tonic::Status::from(Error::new(Code::BadRequest, "no"));
+        assert!(plain.details().is_empty() && plain.metadata().is_empty());
     }
 
     #[test]

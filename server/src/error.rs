@@ -2,7 +2,10 @@
 
 use preheat_proto::{Code, Error, ItemCode};
 
-use crate::engine::{FaultKind, Refusal};
+use crate::{
+    engine::{FaultKind, Refusal},
+    stack::DRAIN_PUSHBACK,
+};
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
@@ -12,7 +15,7 @@ impl From<Refusal> for Error {
             Refusal::TooLarge(_) => Self::new(Code::TooLarge, message),
             Refusal::BadRequest(_) => Self::new(Code::BadRequest, message),
             Refusal::Deadline => Self::new(Code::Deadline, message),
-            Refusal::Stopped => Self::new(Code::Unavailable, message),
+            Refusal::Stopped => Self::new(Code::Unavailable, message).retry_after(DRAIN_PUSHBACK),
         }
     }
 }

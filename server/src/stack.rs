@@ -38,6 +38,10 @@ const DEFAULT_NEEDED: Duration = Duration::from_secs(10);
 /// When told to come back because too many calls are open; nothing is known about their length.
 const CALLS_PUSHBACK: Duration = Duration::from_millis(100);
 
+/// Told by a draining replica: long enough for balancers to have seen that it leaves, and short,
+/// because the retry is for another.
+pub(crate) const DRAIN_PUSHBACK: Duration = Duration::from_millis(250);
+
 /// What the layers share with the handlers and with draining.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -179,7 +183,7 @@ async fn gate(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respon
     if shared.draining.load(Ordering::SeqCst) {
         shared.metrics.sheds.draining.increment(1);
         let message = "this replica is draining: send the call to another";
-        return refuse(Error::new(Code::Unavailable, message));
+        return refuse(Error::new(Code::Unavailable, message).retry_after(DRAIN_PUSHBACK));
     }
     if let Some(Err(_)) = permit {
         shared.metrics.sheds.calls.increment(1);

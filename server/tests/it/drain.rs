@@ -1,9 +1,11 @@
 //! What was admitted is finished; what is new is refused; health says so first.
 
+use preheat_proto::headers::RETRY_PUSHBACK_MS;
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_types::StatusExt;
 
 use crate::harness::{Ask, Gate, Replica, connect, soon};
 
@@ -31,7 +33,11 @@ async fn admitted_work_finishes_and_new_work_is_refused() {
         let ask = Ask::new(8, 8).grey(6).header("grpc-timeout", "500m");
         // A call that came between the two steps of draining is still admitted, which is fine.
         match ask.send(&mut client).await {
-            Err(status) if status.code() == Code::Unavailable => true,
+            Err(status) if status.code() == Code::Unavailable => {
+                assert!(status.metadata().contains_key(RETRY_PUSHBACK_MS));
+                assert!(status.get_details_retry_info().is_some());
+                true
+            }
             Err(status) if status.code() == Code::DeadlineExceeded => false,
             other => panic!("unexpected {other:?}"),
         }

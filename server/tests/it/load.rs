@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use preheat_proto::headers::{COST_PIXELS, RETRY_PUSHBACK_MS};
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::harness::{Ask, Gate, Replica, eventually, soon};
 
@@ -42,6 +43,11 @@ async fn a_full_queue_says_when_to_come_back() {
         let pushback = status.metadata().get(RETRY_PUSHBACK_MS).unwrap();
         let millis: u64 = pushback.to_str().unwrap().parse().unwrap();
         assert!((1..=5000).contains(&millis), "{millis}");
+        // The same again for programs that read google.rpc details; these are kept to the
+        // nanosecond, the header to the millisecond below.
+        let info = status.get_details_retry_info().unwrap();
+        let details = info.retry_delay.unwrap().as_millis();
+        assert_eq!(details, u128::from(millis));
     }
     // What never fits is told so.
     let huge = item().header(COST_PIXELS, 8193);
