@@ -6,7 +6,10 @@ use anyhow::{Context, bail};
 use preheat_models::{DType, Device, Source};
 use preheat_proto::limits;
 
-use crate::engine::{Model, Settings};
+use crate::{
+    engine::{Model, Settings},
+    security::Security,
+};
 
 /// Payload bytes inside the replica, not counting what is still being received.
 const QUEUE_BYTES: usize = 1 << 30;
@@ -104,6 +107,10 @@ pub struct Args {
         default_value = "30"
     )]
     pub drain_timeout: u64,
+
+    /// What protects the gRPC port
+    #[command(flatten)]
+    pub security: Security,
 }
 
 /// What a replica is to do: [`Args`], understood and checked.
@@ -123,6 +130,8 @@ pub struct Config {
     pub engine: Settings,
     /// How long calls in flight may take to finish after the signal.
     pub drain_timeout: Duration,
+    /// What protects the port.
+    pub security: Security,
 }
 
 impl Args {
@@ -174,6 +183,7 @@ impl TryFrom<&Args> for Config {
                 align: limits::TENSOR_ALIGN,
             },
             drain_timeout: Duration::from_secs(args.drain_timeout),
+            security: args.security.clone(),
         })
     }
 }

@@ -8,14 +8,19 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     sync::oneshot,
 };
-use tonic::transport::server::{Server, TcpIncoming};
+use tonic::transport::server::Server;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 mod around;
 mod config;
+mod door;
 mod error;
 mod health;
+mod listen;
 mod metrics;
+mod rarely;
+mod reload;
+mod security;
 mod service;
 mod signals;
 mod stack;
@@ -24,6 +29,7 @@ mod engine;
 
 pub use config::{Args, Config};
 pub use engine::{Model, Settings};
+pub use security::Security;
 
 use engine::Engine;
 use health::Health;
@@ -54,6 +60,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(5);
 pub fn run(args: Args) -> anyhow::Result<()> {
     start_logging();
     let config = Config::try_from(&args)?;
+    config.security.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -91,14 +98,14 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let engine = Engine::start(models, &config.engine, Arc::clone(&metrics))
         .context("cannot start the threads of the engine")?;
-    let shared = Arc::new(Shared::new(engine, metrics));
+    let tokens = config.security.tokens()?;
+    let shared = Arc::new(Shared::new(engine, metrics, tokens));
     let names = shared.engine.models().map(|(name, _)| name);
     let (mut health, health_service) = Health::new(names).await;
     let (close, closed) = oneshot::channel();
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(KEEPALIVE[0]));
+    let incoming = listen::incoming(listener, config.security.tls()?);
     let server = transport()
+        .layer(door::door(&shared))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

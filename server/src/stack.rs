@@ -19,6 +19,8 @@ use crate::{
     around::{Around, Next, around},
     engine::{Engine, Refusal, Ticket},
     metrics::Metrics,
+    reload::Current,
+    security::Tokens,
     service::Handlers,
 };
 
@@ -47,6 +49,8 @@ pub(crate) const DRAIN_PUSHBACK: Duration = Duration::from_millis(250);
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who may call; `None`: everybody.
+    pub(crate) tokens: Option<Current<Tokens>>,
     /// One permit for each open Encode call.
     calls: Arc<Semaphore>,
     draining: AtomicBool,
@@ -115,10 +119,15 @@ pub(crate) fn stack(service: EncoderServer<Handlers>, shared: &Arc<Shared>) -> i
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Engine, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        metrics: Arc<Metrics>,
+        tokens: Option<Current<Tokens>>,
+    ) -> Self {
         Self {
             engine,
             metrics,
+            tokens,
             calls: Arc::new(Semaphore::new(MAX_CALLS as usize)),
             draining: AtomicBool::new(false),
         }
@@ -216,7 +225,8 @@ async fn admission(shared: Arc<Shared>, mut request: Request<Body>, next: Next) 
     call(next, request).await
 }
 
-async fn call(next: Next, request: Request<Body>) -> Response<Body> {
+/// What is below, which cannot fail.
+pub(crate) async fn call(next: Next, request: Request<Body>) -> Response<Body> {
     match next.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

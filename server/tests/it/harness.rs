@@ -54,7 +54,9 @@ impl Replica {
             };
             preheat_server::serve(listener, models, &config, shutdown).await
         });
-        let channel = connect(address).await;
+        // Lazy: a replica that speaks TLS has no use for it.
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+        let channel = channel.connect_lazy();
         Self {
             address,
             channel,

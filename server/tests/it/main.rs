@@ -11,4 +11,5 @@ mod harness;
 mod load;
 mod process;
 mod refusals;
+mod security;
 mod services;
