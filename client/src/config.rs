@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use preheat_proto::{DType, Filter, Posterior, Scale};
 
 pub use crate::plan::{Crop, Shuffle, Tail};
-use crate::{error::Error, state::State};
+use crate::{error::Error, security::Security, state::State};
 
 /// Sides of output images are multiples of one of these.
 pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
@@ -55,8 +55,10 @@ pub enum BadSamples {
 pub struct Config {
     /// Folder of images, searched recursively.
     pub dataset: PathBuf,
-    /// URI of a replica, for example `http://gpu-1:7000`.
+    /// URI of a replica, for example `http://gpu-1:7000`, or `https://...` where it speaks TLS.
     pub endpoint: String,
+    /// TLS and tokens.
+    pub security: Security,
     /// A model that it serves.
     pub model: String,
     /// Samples of one step, over all ranks.
@@ -123,6 +125,7 @@ impl Config {
         Self {
             dataset: dataset.into(),
             endpoint: endpoint.into(),
+            security: Security::default(),
             model: model.into(),
             global_batch: DEFAULT_GLOBAL_BATCH,
             rank: 0,

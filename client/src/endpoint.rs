@@ -17,7 +17,12 @@ use tokio::time::{Instant, timeout};
 use tonic::{Request, Status, transport::Channel};
 use tower::Service;
 
-use crate::{config::Config, error::Error, stats::Recorder};
+use crate::{
+    config::Config,
+    error::Error,
+    security::{Bearer, advice},
+    stats::Recorder,
+};
 
 /// Flow-control window of one call: what may be under way unread.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
@@ -71,6 +76,8 @@ pub(crate) struct EncodeReply {
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     client: EncoderClient<Channel>,
+    tls: bool,
+    bearer: Option<Bearer>,
     attempt_timeout: Duration,
     recorder: Recorder,
 }
@@ -78,13 +85,24 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Connects lazily. Must be called inside a runtime.
     pub(crate) fn new(config: &Config, recorder: Recorder) -> Result<Self, Error> {
-        let advice = "must look like http://host:port";
+        let advice = "must look like http://host:port or https://host:port";
         let refuse = |why| Error::config("endpoint", format!("is `{}`, {why}", config.endpoint));
         let endpoint = tonic::transport::Endpoint::from_shared(config.endpoint.clone())
             .map_err(|_| refuse(advice))?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-            return Err(refuse(advice));
-        }
+        let tls = match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
+            (Some("https"), Some(_)) => true,
+            (Some("http"), Some(_)) => false,
+            _ => return Err(refuse(advice)),
+        };
+        let endpoint = if tls {
+            let files = config.security.tls()?;
+            endpoint
+                .tls_config(files)
+                .map_err(|error| Error::config("security", deepest(&error)))?
+        } else {
+            config.security.without_tls()?;
+            endpoint
+        };
         let channel = endpoint
             .connect_timeout(config.connect_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -100,6 +118,8 @@ impl Endpoint {
             .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
         Ok(Self {
             client,
+            tls,
+            bearer: config.security.bearer()?,
             attempt_timeout: config.attempt_timeout,
             recorder,
         })
@@ -107,8 +127,23 @@ impl Endpoint {
 
     /// What the replica serves.
     pub(crate) async fn info(&self) -> Result<InfoResponse, CallError> {
-        let answer = self.client.clone().info(InfoRequest {}).await;
-        answer.map(tonic::Response::into_inner).map_err(translate)
+        let mut request = Request::new(InfoRequest {});
+        self.sign(&mut request);
+        let answer = self.client.clone().info(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| {
+            let mut error = self.translate(&status);
+            // Some TLS libraries hang up without a word. Between two calls that would be a replica
+            // that ends; on the first call it is a hint.
+            let hung_up = ["closed", "reset", "broken pipe"];
+            if hung_up.iter().any(|word| error.message.contains(word)) {
+                error.message.push_str(if self.tls {
+                    "; if it wants a certificate of the loader: set `security.client_cert`"
+                } else {
+                    "; if it speaks TLS: use https://"
+                });
+            }
+            error
+        })
     }
 
     async fn encode(mut self, call: EncodeCall) -> Result<EncodeReply, CallError> {
@@ -123,6 +158,7 @@ impl Endpoint {
         let metadata = request.metadata_mut();
         metadata.insert(headers::COST_PIXELS, call.cost_pixels.into());
         metadata.insert(headers::NEEDED_IN_MS, needed_in.into());
+        self.sign(&mut request);
         request.set_timeout(self.attempt_timeout);
         // Around the whole answer: tonic's own timeout ends when the first bytes arrive.
         let answer = timeout(self.attempt_timeout, self.client.encode(request)).await;
@@ -133,10 +169,40 @@ impl Endpoint {
                 format!("no answer within {waited:?}"),
             ));
         };
-        let reply = answer.map_err(translate)?.into_inner();
+        let reply = answer
+            .map_err(|status| self.translate(&status))?
+            .into_inner();
         self.recorder
             .received((reply.latents.len() + reply.meta.len()) as u64);
         check(reply, &wanted, &call.ids, &call.expected)
+    }
+
+    fn sign<T>(&self, request: &mut Request<T>) {
+        if let Some(bearer) = &self.bearer {
+            bearer.sign(request);
+        }
+    }
+
+    /// A status with a cause was not sent by the replica: the connection failed. Whatever code
+    /// tonic gave it, the replica is away.
+    fn translate(&self, status: &Status) -> CallError {
+        if let Some(cause) = status.source() {
+            let mut message = deepest(cause);
+            if let Some(advice) = advice(&message, self.tls) {
+                message = format!("{advice} ({message})");
+            }
+            return CallError::new(Code::Unavailable, message);
+        }
+        let mut error = CallError::from(status);
+        if error.code == Code::Unauthenticated {
+            match &self.bearer {
+                // Rotated under way: the same call may pass with the new one.
+                Some(bearer) if bearer.refresh() => error.code = Code::Unavailable,
+                Some(_) => {}
+                None => error.message.push_str("; set `security.token_file`"),
+            }
+        }
+        error
     }
 }
 
@@ -203,15 +269,11 @@ fn check(
     })
 }
 
-/// A status with a cause was not sent by the replica: the connection failed. Whatever code tonic
-/// gave it, the replica is away.
-fn translate(status: Status) -> CallError {
-    let mut cause = status.source();
-    while let Some(deeper) = cause.and_then(|error| error.source()) {
-        cause = Some(deeper);
+/// The innermost cause of an error, in words, which says most.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    match cause {
-        Some(cause) => CallError::new(Code::Unavailable, cause.to_string()),
-        None => CallError::from(&status),
-    }
+    cause.to_string()
 }

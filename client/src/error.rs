@@ -57,6 +57,14 @@ pub enum Error {
         /// The last failure.
         reason: String,
     },
+    /// The replica wants to know who calls, and does not like what it was shown.
+    #[error("{endpoint} does not let this loader in: {reason}")]
+    Refused {
+        /// The endpoint as configured.
+        endpoint: String,
+        /// The replica's words.
+        reason: String,
+    },
     /// The replica serves other models.
     #[error("{endpoint} does not serve a model named `{model}`; it serves {served}")]
     UnknownModel {

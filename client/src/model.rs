@@ -53,6 +53,12 @@ impl Model {
                 Ok(Err(error)) if error.code == Code::NotAReplica => {
                     reason = "something answers there, but it is not a preheat replica".into();
                 }
+                Ok(Err(error)) if error.code == Code::Unauthenticated => {
+                    return Err(Error::Refused {
+                        endpoint: config.endpoint.clone(),
+                        reason: error.message,
+                    });
+                }
                 Ok(Err(error)) => reason = error.message,
                 Err(_) => {}
             }

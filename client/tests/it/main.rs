@@ -8,5 +8,6 @@ mod failures;
 mod order;
 mod photos;
 mod proxy;
+mod security;
 mod stub;
 mod window;

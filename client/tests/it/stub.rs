@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use preheat_proto::{
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, async_trait, transport::Server};
 
 /// What to do with a call.
 pub(crate) enum Act {
@@ -48,6 +48,8 @@ pub(crate) struct Counts {
     pub(crate) calls: AtomicUsize,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) most_in_flight: AtomicUsize,
+    /// The header of the last call that had one.
+    pub(crate) authorization: Mutex<String>,
 }
 
 impl Stub {
@@ -63,6 +65,15 @@ impl Stub {
         addr: SocketAddr,
         script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(addr, Server::builder(), script)
+    }
+
+    /// With a transport of the test's own.
+    pub(crate) fn start_with(
+        addr: SocketAddr,
+        mut server: Server,
+        script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static,
+    ) -> Self {
         let counts = Arc::new(Counts::default());
         let replica = Replica {
             script: Arc::new(script),
@@ -72,7 +83,7 @@ impl Stub {
         let listener = runtime.block_on(TcpListener::bind(addr)).unwrap();
         let addr = listener.local_addr().unwrap();
         runtime.spawn(
-            tonic::transport::Server::builder()
+            server
                 .add_service(EncoderServer::new(replica))
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
@@ -139,6 +150,10 @@ impl Encoder for Replica {
         let _guard = InFlight::new(&self.counts);
         let headers = request.metadata();
         let header = |name| headers.get(name).unwrap().to_str().unwrap().parse::<u64>();
+        if let Some(value) = headers.get("authorization") {
+            let mut last = self.counts.authorization.lock().unwrap();
+            value.to_str().unwrap().clone_into(&mut last);
+        }
         let cost = header(preheat_proto::headers::COST_PIXELS).unwrap();
         header(preheat_proto::headers::NEEDED_IN_MS).unwrap();
         let request = request.into_inner();
