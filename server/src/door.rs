@@ -7,14 +7,15 @@ use tonic::{Status, body::Body};
 
 use crate::{
     around::{AroundLayer, Next, around},
-    stack::{Shared, call},
+    body,
+    stack::{ENCODE, Shared, call},
 };
 
 /// Health is answered without a token: the probes of Kubernetes cannot send one, and all it tells
 /// is whether the replica serves.
 const OPEN: &str = "/grpc.health.v1.Health/";
 
-/// Tokens, where the replica wants some.
+/// Tokens, where the replica wants some; then a watch on the body.
 pub(crate) fn door(shared: &Arc<Shared>) -> AroundLayer {
     around(Arc::clone(shared), |shared, request, next| {
         Box::pin(check(shared, request, next))
@@ -32,5 +33,7 @@ async fn check(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respo
         shared.metrics.calls(status.code()).increment(1);
         return status.into_http();
     }
-    call(next, request).await
+    let is_encode = request.uri().path() == ENCODE;
+    let seconds = is_encode.then(|| shared.metrics.wire_seconds.clone());
+    call(next, body::watched(request, seconds)).await
 }

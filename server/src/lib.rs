@@ -12,12 +12,14 @@ use tonic::transport::server::Server;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 mod around;
+mod body;
 mod config;
 mod door;
 mod error;
 mod health;
 mod listen;
 mod metrics;
+mod orca;
 mod rarely;
 mod reload;
 mod security;

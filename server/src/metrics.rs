@@ -20,6 +20,8 @@ const GRPC_CODES: usize = 17;
 /// Handles. Without an installed recorder they cost nothing and do nothing.
 #[derive(Debug)]
 pub(crate) struct Metrics {
+    /// From the headers of an Encode call to the end of its body.
+    pub(crate) wire_seconds: Histogram,
     /// Waiting for a decode thread.
     pub(crate) queue_seconds: Histogram,
     /// Decode, resize, crop, flip of one item.
@@ -63,6 +65,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let shed = |reason: &'static str| counter!("preheat_sheds_total", "reason" => reason);
         Self {
+            wire_seconds: histogram!("preheat_wire_seconds"),
             queue_seconds: histogram!("preheat_queue_seconds"),
             decode_seconds: histogram!("preheat_decode_seconds"),
             batch_wait_seconds: histogram!("preheat_batch_wait_seconds"),

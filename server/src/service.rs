@@ -1,7 +1,7 @@
 //! The handlers: wire → engine → wire. Besides the stack, health and errors, the only file that
 //! knows gRPC.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use preheat_models::{Posterior, Scale, Spec, image};
@@ -13,12 +13,18 @@ use preheat_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    engine::{Answer, Call, Recipe, Refusal, Shape, Source, Ticket},
+    engine::{Answer, Call, Fault, Recipe, Refusal, Shape, Source, Ticket},
+    orca::Cost,
+    rarely::Rarely,
     stack::{Place, Shared, Timing},
 };
 
 /// Bytes of a reply's archive that messages of failed items may take together.
 const MESSAGES_BYTES: usize = limits::MAX_META_BYTES / 2;
+
+/// Lines about failed items: enough to see what is wrong with a folder, however bad it is. What is
+/// left out is counted, in the next line and in the metrics.
+static FAILED_ITEMS: Rarely = Rarely::new(20, Duration::from_secs(1));
 
 /// The service `preheat.v1.Encoder`.
 #[derive(Clone, Debug)]
@@ -36,7 +42,7 @@ impl v1::encoder_server::Encoder for Handlers {
         let ticket = extensions.get::<Place>().and_then(Place::take);
         let timing = extensions.get::<Timing>().copied();
         let timing = timing.ok_or_else(|| Status::internal("the deadline layer is missing"))?;
-        Ok(Response::new(self.answer(request, ticket, timing).await?))
+        Ok(self.answer(request, ticket, timing).await?)
     }
 
     async fn info(
@@ -65,7 +71,7 @@ impl Handlers {
         request: v1::EncodeRequest,
         ticket: Option<Ticket>,
         timing: Timing,
-    ) -> Result<v1::EncodeResponse, Error> {
+    ) -> Result<Response<v1::EncodeResponse>, Error> {
         let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta)?;
         let asked = meta.view();
         asked.check(request.payloads.len())?;
@@ -89,13 +95,16 @@ impl Handlers {
             items: recipes(asked, request.payloads),
         };
         let answer = self.shared.engine.submit(call, ticket).await?;
-        let (meta, latents) = self.reply(meta.view(), answer)?;
-        Ok(v1::EncodeResponse {
+        let cost = Cost(asked.cost_pixels());
+        let (meta, latents) = self.reply(asked, &request.model, answer)?;
+        let mut response = Response::new(v1::EncodeResponse {
             meta_version: META_VERSION,
             fingerprint,
             meta,
             latents,
-        })
+        });
+        response.extensions_mut().insert(cost);
+        Ok(response)
     }
 
     fn model(&self, request: &v1::EncodeRequest) -> Result<(usize, String), Error> {
@@ -139,15 +148,31 @@ impl Handlers {
         })
     }
 
-    fn reply(&self, asked: &ArchivedRequestMeta, answer: Answer) -> Result<(Bytes, Bytes), Error> {
+    fn reply(
+        &self,
+        asked: &ArchivedRequestMeta,
+        model: &str,
+        answer: Answer,
+    ) -> Result<(Bytes, Bytes), Error> {
         let metrics = &self.shared.metrics;
         let longest = limits::MAX_ITEM_MESSAGE_BYTES.min(MESSAGES_BYTES / answer.items.len());
-        let item = |(asked, outcome): (&ArchivedItemMeta, _)| {
+        let item = |(index, (asked, outcome)): (usize, (&ArchivedItemMeta, _))| {
             let id = asked.id.to_native();
             let (offset, code, message) = match outcome {
                 Ok(offset) => (offset, ItemCode::Ok, String::new()),
-                Err(crate::engine::Fault { kind, message }) => {
-                    tracing::warn!(id, ?kind, message, "an item failed");
+                Err(Fault { kind, message }) => {
+                    if let Some(left_out) = FAILED_ITEMS.may() {
+                        let code = ItemCode::from(kind);
+                        tracing::warn!(
+                            model,
+                            id,
+                            index,
+                            ?code,
+                            message,
+                            left_out,
+                            "an item failed"
+                        );
+                    }
                     metrics.items_failed(kind).increment(1);
                     (0, kind.into(), shorten(&message, longest).to_owned())
                 }
@@ -159,7 +184,13 @@ impl Handlers {
                 message,
             }
         };
-        let items: Vec<_> = asked.items.iter().zip(answer.items).map(item).collect();
+        let items: Vec<_> = asked
+            .items
+            .iter()
+            .zip(answer.items)
+            .enumerate()
+            .map(item)
+            .collect();
         let good = items.iter().filter(|item| item.code == ItemCode::Ok);
         metrics.items_ok.increment(good.count() as u64);
         let [channels, frames, height, width] = answer.shape.map(|side| side as u32);

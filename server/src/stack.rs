@@ -17,15 +17,17 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 
 use crate::{
     around::{Around, Next, around},
+    body,
     engine::{Engine, Refusal, Ticket},
     metrics::Metrics,
+    orca::{self, Rate},
     reload::Current,
     security::Tokens,
     service::Handlers,
 };
 
 /// The method whose calls cost something.
-const ENCODE: &str = "/preheat.v1.Encoder/Encode";
+pub(crate) const ENCODE: &str = "/preheat.v1.Encoder/Encode";
 
 /// Encode calls that one replica holds at a time, in whatever state. With the limit on a message it
 /// bounds what bodies can occupy.
@@ -51,8 +53,12 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Who may call; `None`: everybody.
     pub(crate) tokens: Option<Current<Tokens>>,
-    /// One permit for each open Encode call.
+    /// One permit for each open Encode call, until its answer is sent.
     calls: Arc<Semaphore>,
+    /// Encode calls.
+    pub(crate) call_rate: Rate,
+    /// Those that failed by a fault of this replica.
+    pub(crate) fault_rate: Rate,
     draining: AtomicBool,
 }
 
@@ -129,6 +135,8 @@ impl Shared {
             metrics,
             tokens,
             calls: Arc::new(Semaphore::new(MAX_CALLS as usize)),
+            call_rate: Rate::default(),
+            fault_rate: Rate::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -162,10 +170,16 @@ async fn trace(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respo
     let took = start.elapsed();
     tracing::debug!(path, ?code, ?took, "answered");
     shared.metrics.calls(code).increment(1);
-    if path == ENCODE {
-        shared.metrics.call_seconds.record(took);
+    if path != ENCODE {
+        return response;
     }
-    response
+    shared.metrics.call_seconds.record(took);
+    let now = Instant::now();
+    shared.call_rate.tick(now);
+    if code == tonic::Code::Internal {
+        shared.fault_rate.tick(now);
+    }
+    orca::report(&shared, response)
 }
 
 async fn deadline(shared: Arc<Shared>, mut request: Request<Body>, next: Next) -> Response<Body> {
@@ -186,7 +200,7 @@ async fn deadline(shared: Arc<Shared>, mut request: Request<Body>, next: Next) -
 
 async fn gate(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Response<Body> {
     let costs = request.uri().path() == ENCODE;
-    let permit = costs.then(|| shared.calls.try_acquire());
+    let permit = costs.then(|| Arc::clone(&shared.calls).try_acquire_owned());
     // Looked at with the permit in hand, so that draining waits for whoever passes here; and before
     // the permit, because draining itself takes all that are free.
     if shared.draining.load(Ordering::SeqCst) {
@@ -194,12 +208,15 @@ async fn gate(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respon
         let message = "this replica is draining: send the call to another";
         return refuse(Error::new(Code::Unavailable, message).retry_after(DRAIN_PUSHBACK));
     }
-    if let Some(Err(_)) = permit {
-        shared.metrics.sheds.calls.increment(1);
-        let message = format!("{MAX_CALLS} calls are open on this replica: come back later");
-        return refuse(Error::busy(message, CALLS_PUSHBACK));
+    match permit {
+        Some(Err(_)) => {
+            shared.metrics.sheds.calls.increment(1);
+            let message = format!("{MAX_CALLS} calls are open on this replica: come back later");
+            refuse(Error::busy(message, CALLS_PUSHBACK))
+        }
+        Some(Ok(permit)) => body::held(call(next, request).await, permit),
+        None => call(next, request).await,
     }
-    call(next, request).await
 }
 
 async fn admission(shared: Arc<Shared>, mut request: Request<Body>, next: Next) -> Response<Body> {

@@ -50,6 +50,16 @@ impl Queue {
         self.pixels_limit
     }
 
+    /// Output pixels that are admitted and not yet answered.
+    pub(crate) fn queued(&self) -> usize {
+        self.pixels_limit as usize - self.pixels.available_permits()
+    }
+
+    /// Pixels that the device encodes in a second, smoothed; 0 before the first batch.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
     /// A place for so many output pixels, or the news that there is none now. Never waits: being
     /// full is an answer, and the caller knows better where else to go.
     ///
@@ -129,8 +139,7 @@ impl Queue {
     }
 
     fn show(&self) {
-        let queued = self.pixels_limit as usize - self.pixels.available_permits();
-        self.metrics.queued_pixels.set(queued as f64);
+        self.metrics.queued_pixels.set(self.queued() as f64);
     }
 }
 

@@ -11,7 +11,7 @@ use preheat_proto::v1;
 use crate::harness::{Ask, client, connect, eventually, soon};
 
 /// A child that does not outlive its test.
-struct Program(Child);
+pub(crate) struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -36,7 +36,7 @@ fn command(options: &[&str]) -> Command {
 
 impl Program {
     /// Starts it and reads the address that it prints.
-    fn start(options: &[&str]) -> (Self, SocketAddr) {
+    pub(crate) fn start(options: &[&str]) -> (Self, SocketAddr) {
         let options = [&["--listen", "127.0.0.1:0"], options].concat();
         let mut program = Self(command(&options).spawn().unwrap());
         let mut line = String::new();
@@ -44,6 +44,20 @@ impl Program {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").expect(&line);
         (program, address.trim().parse().unwrap())
+    }
+
+    /// Bytes of its memory that are resident.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.0.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 = line
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kib * 1024
     }
 
     fn signal(&self, name: &str) {
