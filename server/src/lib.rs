@@ -11,6 +11,7 @@ use tokio::{
 use tonic::transport::server::Server;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+mod admin;
 mod around;
 mod body;
 mod config;
@@ -33,6 +34,7 @@ pub use config::{Args, Config};
 pub use engine::{Model, Settings};
 pub use security::Security;
 
+use admin::{DRAINING, LOADING, Readiness};
 use engine::Engine;
 use health::Health;
 use metrics::Metrics;
@@ -51,6 +53,8 @@ const MAX_STREAMS: u32 = 128;
 const KEEPALIVE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(20)];
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Places in the queue are given back wherever an item dies, so their gauge is read, not told.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// After the last call is answered: how long its bytes may take to leave.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
@@ -71,9 +75,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         // Bound before the models are loaded, so that a port in use is known at once; listening
         // only after, so that nobody connects to a replica that cannot answer yet.
         let socket = bind(config.listen)?;
+        let readiness = Arc::new(Readiness::new(LOADING));
         if let Some(address) = config.metrics_listen {
-            metrics::export(address)
+            let address = admin::serve(address, metrics::install()?, Arc::clone(&readiness))
+                .await
                 .with_context(|| format!("cannot serve metrics on {address}"))?;
+            tracing::info!("/metrics, /livez and /readyz on {address}");
         }
         let models = config.open_models()?;
         introduce(&models);
@@ -82,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             .listen(BACKLOG)
             .with_context(|| in_use(config.listen))?;
         println!("listening on {}", listener.local_addr()?);
-        serve(listener, models, &config, stop).await
+        serve_until(listener, models, &config, stop, &readiness).await
     })
 }
 
@@ -96,6 +103,17 @@ pub async fn serve(
     models: Vec<Model>,
     config: &Config,
     shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let readiness = Readiness::new(LOADING);
+    serve_until(listener, models, config, shutdown, &readiness).await
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    models: Vec<Model>,
+    config: &Config,
+    shutdown: impl Future<Output = ()>,
+    readiness: &Readiness,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let engine = Engine::start(models, &config.engine, Arc::clone(&metrics))
@@ -116,7 +134,9 @@ pub async fn serve(
             let _ = closed.await;
         });
     let drain = async {
+        readiness.clear(LOADING);
         shutdown.await;
+        readiness.set(DRAINING);
         health.not_serving().await;
         shared.refuse_new_calls();
         // The listener stays open meanwhile: probes and balancers shall hear NOT_SERVING and
@@ -133,9 +153,17 @@ pub async fn serve(
             tracing::warn!(after = ?FLUSH_TIME, "peers still held connections open");
         }
     };
+    let gauges = async {
+        let mut pace = tokio::time::interval(GAUGES_EVERY);
+        loop {
+            pace.tick().await;
+            shared.engine.queue().show();
+        }
+    };
     tokio::select! {
         ended = server => ended.context("the transport failed"),
         () = drain => Ok(()),
+        () = gauges => Ok(()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Every metric of a replica: registered here, once, and passed on as handles.
 
-use std::net::SocketAddr;
-
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::engine::{FaultKind, Refusal};
 
@@ -40,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) batch_pixels: Histogram,
     /// Output pixels that are admitted and not yet answered.
     pub(crate) queued_pixels: Gauge,
+    /// Output pixels that may be.
+    pub(crate) queue_limit_pixels: Gauge,
     /// Calls turned away, by reason.
     pub(crate) sheds: Sheds,
     /// Items answered with a tensor.
@@ -75,6 +78,7 @@ impl Metrics {
             batch_items: histogram!("preheat_batch_items"),
             batch_pixels: histogram!("preheat_batch_pixels"),
             queued_pixels: gauge!("preheat_queued_pixels"),
+            queue_limit_pixels: gauge!("preheat_queue_limit_pixels"),
             sheds: Sheds {
                 calls: shed("calls"),
                 pixels: shed("pixels"),
@@ -108,24 +112,60 @@ impl Metrics {
     }
 }
 
-/// Serves the metrics of the process in Prometheus' format. Call before [`Metrics::new`], inside
-/// the runtime.
+/// Takes in the metrics of the process, for [`admin`](crate::admin). Call before [`Metrics::new`].
 ///
 /// # Errors
-/// A port in use.
-pub(crate) fn export(listen: SocketAddr) -> anyhow::Result<()> {
+/// Where the process has another recorder already.
+pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     let suffix = |text: &str| Matcher::Suffix(text.to_owned());
     // Without buckets the exporter makes summaries, which cannot be added up over replicas.
-    let (recorder, exporter) = PrometheusBuilder::new()
-        .with_http_listener(listen)
+    let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(suffix("_seconds"), &SECONDS)?
         .set_buckets_for_metric(suffix("_items"), &ITEMS)?
         .set_buckets_for_metric(suffix("_pixels"), &PIXELS)?
-        .build()?;
+        .build_recorder();
+    let handle = recorder.handle();
     metrics::set_global_recorder(recorder)
         .map_err(|_| anyhow::anyhow!("this process already exports metrics elsewhere"))?;
-    tokio::spawn(exporter);
-    Ok(())
+    describe();
+    Ok(handle)
+}
+
+/// The words beside the numbers.
+fn describe() {
+    for (name, text) in [
+        (
+            "wire",
+            "From the headers of an Encode call to the end of its body",
+        ),
+        ("queue", "Wait of an item for a decode thread"),
+        ("decode", "Decode, resize, crop and flip of an item"),
+        ("batch_wait", "Wait of a decoded item for the device"),
+        ("encode", "The device, one batch"),
+        (
+            "finish",
+            "Posterior, scale, rounding and layout of an answer",
+        ),
+        ("call", "From the headers of an Encode call to its answer"),
+    ] {
+        describe_histogram!(format!("preheat_{name}_seconds"), Unit::Seconds, text);
+    }
+    describe_histogram!("preheat_batch_items", "Items of a device batch");
+    describe_histogram!("preheat_batch_pixels", "Output pixels of a device batch");
+    describe_gauge!(
+        "preheat_queued_pixels",
+        "Output pixels admitted and not yet answered"
+    );
+    describe_gauge!(
+        "preheat_queue_limit_pixels",
+        "Output pixels that may be admitted"
+    );
+    describe_counter!(
+        "preheat_sheds_total",
+        "Calls turned away before any work, by reason"
+    );
+    describe_counter!("preheat_items_total", "Items answered, by outcome");
+    describe_counter!("preheat_calls_total", "Calls answered, by gRPC code");
 }
 
 const fn doubling(first: f64) -> [f64; 17] {

@@ -35,6 +35,7 @@ impl Queue {
     /// A queue with room for so many output pixels and payload bytes.
     pub(crate) fn new(pixels: u32, bytes: usize, metrics: Arc<Metrics>) -> Self {
         let bytes_limit = units(bytes);
+        metrics.queue_limit_pixels.set(f64::from(pixels));
         Self {
             pixels: Arc::new(Semaphore::new(pixels as usize)),
             pixels_limit: pixels,
@@ -138,7 +139,8 @@ impl Queue {
         }
     }
 
-    fn show(&self) {
+    /// Brings the gauge up to date.
+    pub(crate) fn show(&self) {
         self.metrics.queued_pixels.set(self.queued() as f64);
     }
 }

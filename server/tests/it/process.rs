@@ -110,10 +110,7 @@ async fn it_serves_and_exits_cleanly_on_sigterm() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_show_the_queue_and_a_second_signal_ends_at_once() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = free_address();
     let metrics = free.to_string();
     // One item takes an hour.
     let model = "m=synthetic:ms-per-megapixel=60000000000";
@@ -122,11 +119,12 @@ async fn metrics_show_the_queue_and_a_second_signal_ends_at_once() {
     let mut caller = client(channel.clone());
     let call = tokio::spawn(async move { caller.encode(Ask::new(8, 8).grey(3).request()).await });
     eventually(|| std::future::ready(page(free).contains("preheat_queued_pixels 64"))).await;
-    let page = page(free);
-    assert!(
-        page.contains("preheat_decode_seconds_bucket{le=\"0.0005\"}"),
-        "{page}"
-    );
+    let metrics = page(free);
+    let bucket = "preheat_decode_seconds_bucket{le=\"0.0005\"}";
+    assert!(metrics.contains(bucket), "{metrics}");
+    assert!(get(free, "/livez").starts_with("HTTP/1.1 200"));
+    assert!(get(free, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get(free, "/").starts_with("HTTP/1.1 404"));
 
     program.signal("TERM");
     eventually(async || {
@@ -136,18 +134,52 @@ async fn metrics_show_the_queue_and_a_second_signal_ends_at_once() {
         refused.code() == tonic::Code::Unavailable
     })
     .await;
+    let ready = get(free, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("not ready: draining\n"));
+    assert!(get(free, "/livez").starts_with("HTTP/1.1 200"));
     program.signal("TERM");
     assert_eq!(program.exit().await.code(), Some(130));
     assert!(soon(call).await.unwrap().is_err());
 }
 
-fn page(address: SocketAddr) -> String {
+/// A port that was free a moment ago.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+pub(crate) fn page(address: SocketAddr) -> String {
+    get(address, "/metrics")
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
     let mut text = String::new();
     let mut stream = TcpStream::connect(address).unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     stream.read_to_string(&mut text).unwrap();
     text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_replica_shows_an_empty_queue() {
+    let free = free_address();
+    let metrics = free.to_string();
+    let (_program, address) =
+        Program::start(&["--model", "m=synthetic", "--metrics-listen", &metrics]);
+    let mut caller = client(connect(address).await);
+    Ask::new(8, 8).grey(3).send(&mut caller).await.unwrap();
+    eventually(|| std::future::ready(page(free).contains("preheat_queued_pixels 0"))).await;
+    let page = page(free);
+    assert!(
+        page.contains("preheat_queue_limit_pixels 67108864"),
+        "{page}"
+    );
+    assert!(page.contains("preheat_wire_seconds_count 1"), "{page}");
+    assert!(
+        page.contains("preheat_items_total{outcome=\"ok\"} 1"),
+        "{page}"
+    );
 }
 
 #[test]
