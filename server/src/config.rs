@@ -108,6 +108,11 @@ pub struct Args {
     )]
     pub drain_timeout: u64,
 
+    /// Send a span of every call to this collector, for example http://collector:4317 (OTLP over
+    /// gRPC; needs a build with `--features otlp`)
+    #[arg(long, value_name = "URL", env = "PREHEAT_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+
     /// What protects the gRPC port
     #[command(flatten)]
     pub security: Security,

@@ -9,7 +9,6 @@ use tokio::{
     sync::oneshot,
 };
 use tonic::transport::server::Server;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 mod admin;
 mod around;
@@ -19,14 +18,18 @@ mod door;
 mod error;
 mod health;
 mod listen;
+mod logging;
 mod metrics;
 mod orca;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod rarely;
 mod reload;
 mod security;
 mod service;
 mod signals;
 mod stack;
+mod trace;
 
 mod engine;
 
@@ -64,14 +67,14 @@ const FLUSH_TIME: Duration = Duration::from_secs(5);
 /// # Errors
 /// A model that cannot be opened, an address that cannot be bound, an option that makes no sense.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    start_logging();
-    let config = Config::try_from(&args)?;
-    config.security.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
     runtime.block_on(async {
+        let _logging = logging::start(args.otlp_endpoint.as_deref())?;
+        let config = Config::try_from(&args)?;
+        config.security.check()?;
         // Bound before the models are loaded, so that a port in use is known at once; listening
         // only after, so that nobody connects to a replica that cannot answer yet.
         let socket = bind(config.listen)?;
@@ -224,16 +227,4 @@ fn introduce(models: &[Model]) {
             );
         }
     }
-}
-
-fn start_logging() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
-    // Logs go to stderr, so that stdout holds the bound address and nothing else. A program that
-    // embeds a replica may have its own logging already, which is fine.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .try_init();
 }

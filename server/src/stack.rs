@@ -14,6 +14,7 @@ use preheat_proto::{Code, Error, headers, v1::encoder_server::EncoderServer};
 use tokio::sync::Semaphore;
 use tonic::{Status, body::Body, server::NamedService, service::LayerExt};
 use tower::{Service, ServiceBuilder, ServiceExt};
+use tracing::Instrument;
 
 use crate::{
     around::{Around, Next, around},
@@ -24,6 +25,7 @@ use crate::{
     reload::Current,
     security::Tokens,
     service::Handlers,
+    trace,
 };
 
 /// The method whose calls cost something.
@@ -163,12 +165,14 @@ impl Place {
 async fn trace(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Response<Body> {
     let start = Instant::now();
     let path = request.uri().path().to_owned();
-    let response = call(next, request).await;
+    let span = trace::span(&path, request.headers());
+    let response = call(next, request).instrument(span.clone()).await;
     // A response without this header succeeded; its status comes in the trailers.
     let code =
         Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
     let took = start.elapsed();
-    tracing::debug!(path, ?code, ?took, "answered");
+    span.record("code", tracing::field::debug(code));
+    tracing::debug!(parent: &span, ?took, "answered");
     shared.metrics.calls(code).increment(1);
     if path != ENCODE {
         return response;

@@ -15,3 +15,4 @@ mod raw;
 mod refusals;
 mod security;
 mod services;
+mod tracing;

@@ -20,7 +20,7 @@ impl Drop for Program {
     }
 }
 
-fn command(options: &[&str]) -> Command {
+pub(crate) fn command(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_preheat-server"));
     command
         .args(options)
@@ -60,7 +60,7 @@ impl Program {
         kib * 1024
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill")
             .args(["-s", name, &pid])
@@ -69,7 +69,7 @@ impl Program {
         assert!(sent.success());
     }
 
-    async fn exit(&mut self) -> ExitStatus {
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
         let mut status = None;
         eventually(|| {
             status = self.0.try_wait().unwrap();
@@ -79,7 +79,7 @@ impl Program {
         status.unwrap()
     }
 
-    fn stderr(&mut self) -> String {
+    pub(crate) fn stderr(&mut self) -> String {
         let mut text = String::new();
         self.0
             .stderr
