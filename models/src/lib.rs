@@ -57,6 +57,12 @@ pub trait Encoder: Send {
     /// # Errors
     /// [`Error::Size`] for sizes that the model cannot take; [`Error::Device`] where the device fails.
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error>;
+
+    /// Bytes that this process holds on the device, for whichever models; `None` where the device is
+    /// the host. To be called on the thread that encodes.
+    fn device_memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A batch of images or clips of one size.

@@ -50,6 +50,10 @@ impl<B: Ops> Encoder for Model<B> {
         &self.spec
     }
 
+    fn device_memory(&self) -> Option<u64> {
+        B::memory(&self.device)
+    }
+
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error> {
         let Pixels {
             batch,

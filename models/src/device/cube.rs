@@ -67,6 +67,11 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     // Eight 512x512 images. No more than a start: a replica measures what its device likes.
     const BATCH_PIXELS: u64 = 1 << 21;
 
+    fn memory(device: &Self::Device) -> Option<u64> {
+        let usage = R::client(device).memory_usage().ok()?;
+        Some(usage.bytes_reserved)
+    }
+
     fn kernel(
         weight: Tensor<Self, 4>,
         bias: Option<Tensor<Self, 1>>,

@@ -68,6 +68,11 @@ pub(crate) trait Ops: Backend {
         plain_rms_norm(x, norm, act)
     }
 
+    /// Bytes that this process holds on the device; `None` where it is the host.
+    fn memory(_: &Self::Device) -> Option<u64> {
+        None
+    }
+
     /// `[batch, rows, inner]` by `[batch, inner, columns]`
     fn matmul(a: Tensor<Self, 3>, b: Tensor<Self, 3>) -> Tensor<Self, 3> {
         a.matmul(b)
