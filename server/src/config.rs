@@ -1,15 +1,14 @@
 //! From the command line and the environment to plain values. Parsed here, once, at the edge.
 
-use std::{net::SocketAddr, num::NonZeroUsize, thread::available_parallelism, time::Duration};
+use std::{
+    net::SocketAddr, num::NonZeroUsize, sync::Arc, thread::available_parallelism, time::Duration,
+};
 
 use anyhow::{Context, bail};
-use preheat_models::{DType, Device, Source};
+use preheat_models::{DType, Device, Options, Source};
 use preheat_proto::limits;
 
-use crate::{
-    engine::{Model, Settings},
-    security::Security,
-};
+use crate::{engine::Settings, models::Models, security::Security};
 
 /// Payload bytes inside the replica, not counting what is still being received.
 const QUEUE_BYTES: usize = 1 << 30;
@@ -42,23 +41,33 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", env = "PREHEAT_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Where the models run
+    /// Where the models run, of cpu, cuda:N and vulkan:N: each of them on each of these devices,
+    /// batches going to whichever will have finished first; auto takes the best that there is
     #[arg(
         long,
-        value_name = "DEVICE",
+        value_name = "DEVICE,...",
         env = "PREHEAT_DEVICE",
-        default_value = "cpu"
+        default_value = "auto"
     )]
     pub device: String,
 
-    /// What the models compute in: f32, f16 or bf16
+    /// What the models compute in: f32, f16, bf16, or auto to let each model and its device decide
     #[arg(
         long,
         value_name = "DTYPE",
         env = "PREHEAT_DTYPE",
-        default_value = "f32"
+        default_value = "auto"
     )]
     pub dtype: String,
+
+    /// Encode large pictures in tiles, as diffusers does after `enable_tiling()`: bounds memory,
+    /// changes latents and fingerprints
+    #[arg(long, env = "PREHEAT_TILING")]
+    pub tiling: bool,
+
+    /// Encode the pictures of a batch one by one, as diffusers does after `enable_slicing()`
+    #[arg(long, env = "PREHEAT_SLICING")]
+    pub slicing: bool,
 
     /// Threads that decode images [default: one a core]
     #[arg(long, value_name = "N", env = "PREHEAT_DECODE_THREADS")]
@@ -99,6 +108,15 @@ pub struct Args {
     )]
     pub max_source_pixels: u64,
 
+    /// After a reload, how long the weights before stay for runs that pin them and do not call
+    #[arg(
+        long,
+        value_name = "S",
+        env = "PREHEAT_RETIRE_AFTER",
+        default_value = "3600"
+    )]
+    pub retire_after: u64,
+
     /// After SIGTERM, how long calls in flight may take to finish
     #[arg(
         long,
@@ -127,12 +145,18 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Names and sources of the models.
     pub models: Vec<(String, Source)>,
-    /// Where they run.
-    pub device: Device,
-    /// What they compute in.
-    pub dtype: DType,
+    /// Where they run: each on each.
+    pub devices: Vec<Device>,
+    /// What they compute in; `None` leaves it to each of them.
+    pub dtype: Option<DType>,
+    /// Whether they tile large pictures.
+    pub tiling: bool,
+    /// Whether they encode pictures one by one.
+    pub slicing: bool,
     /// The engine's bounds.
     pub engine: Settings,
+    /// How long unused weights stay after newer ones have taken their name.
+    pub retire_after: Duration,
     /// How long calls in flight may take to finish after the signal.
     pub drain_timeout: Duration,
     /// What protects the port.
@@ -175,8 +199,13 @@ impl TryFrom<&Args> for Config {
             listen: args.listen,
             metrics_listen: args.metrics_listen,
             models,
-            device: args.device.parse().context("--device")?,
-            dtype: args.dtype.parse().context("--dtype")?,
+            devices: devices(&args.device)?,
+            dtype: match args.dtype.as_str() {
+                "auto" => None,
+                name => Some(name.parse().context("--dtype")?),
+            },
+            tiling: args.tiling,
+            slicing: args.slicing,
             engine: Settings {
                 decode_threads: args.decode_threads.map_or_else(cores, NonZeroUsize::get),
                 batch_pixels: args.batch_pixels,
@@ -187,6 +216,7 @@ impl TryFrom<&Args> for Config {
                 max_source_pixels: args.max_source_pixels,
                 align: limits::TENSOR_ALIGN,
             },
+            retire_after: Duration::from_secs(args.retire_after),
             drain_timeout: Duration::from_secs(args.drain_timeout),
             security: args.security.clone(),
         })
@@ -198,15 +228,41 @@ impl Config {
     ///
     /// # Errors
     /// What is missing, and where it was looked for.
-    pub fn open_models(&self) -> anyhow::Result<Vec<Model>> {
-        let open = |(name, source): &(String, Source)| {
-            let encoder = preheat_models::open(source, self.device, self.dtype)
-                .with_context(|| format!("cannot serve model `{name}`"))?;
-            let name = name.clone();
-            Ok(Model { name, encoder })
+    pub fn open_models(&self) -> anyhow::Result<Models> {
+        let names = self.models.iter().map(|(name, _)| name.clone()).collect();
+        let labels = self.devices.iter().map(Device::to_string).collect();
+        let (models, devices) = (self.models.clone(), self.devices.clone());
+        let options = Options {
+            dtype: self.dtype,
+            tiling: self.tiling,
+            slicing: self.slicing,
+            ..Options::default()
         };
-        self.models.iter().map(open).collect()
+        let open = move |name: &str, index: usize| {
+            let known = models.iter().find(|(known, _)| known == name);
+            let (_, source) = known.with_context(|| format!("no --model {name}=..."))?;
+            let device = devices[index];
+            let options = Options { device, ..options };
+            Ok(preheat_models::open_with(source, options)?)
+        };
+        Models::open(names, labels, Arc::new(open))
     }
+}
+
+/// The devices that are asked for. What was found is said where the choice was left to us.
+fn devices(text: &str) -> anyhow::Result<Vec<Device>> {
+    let found = match text {
+        "auto" => preheat_models::devices(),
+        _ => Vec::new(),
+    };
+    let chosen = preheat_models::choose(text, &found).context("--device")?;
+    if !found.is_empty() {
+        let list = |names: Vec<String>| names.join(", ");
+        let found = list(found.iter().map(ToString::to_string).collect());
+        let chosen = list(chosen.iter().map(ToString::to_string).collect());
+        tracing::info!("--device auto found {found}: models run on {chosen}");
+    }
+    Ok(chosen)
 }
 
 fn model(text: &str) -> anyhow::Result<(String, Source)> {
@@ -253,6 +309,11 @@ mod tests {
             ),
             (vec!["--model", "a=synthetic", "--dtype", "fp8"], "fp8"),
             (vec!["--model", "a=synthetic", "--device", "tpu"], "tpu"),
+            (
+                vec!["--model", "a=synthetic", "--device", "cpu,cpu"],
+                "twice in the list",
+            ),
+            (vec!["--model", "a=synthetic", "--device", ""], "device"),
             (
                 vec!["--model", "a=synthetic", "--listen", "here"],
                 "--listen",

@@ -5,33 +5,44 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use preheat_models::{Encoder, Posterior, Spec};
+use preheat_models::{Encoder, Fingerprint, Posterior, Spec};
 use tokio::sync::oneshot;
 
 mod batcher;
+mod catalogue;
 mod decode;
 mod finish;
+mod generation;
 mod item;
+mod lane;
 mod queue;
-mod worker;
+mod schedule;
+mod trial;
 
+pub(crate) use catalogue::{Catalogue, Missing};
+pub(crate) use generation::Generation;
 pub(crate) use item::{Answer, Call, Fault, FaultKind, Recipe, Shape, Source};
 pub(crate) use queue::{Queue, Ticket};
+pub(crate) use trial::prove;
 
-use crate::metrics::Metrics;
-use batcher::{Batcher, Budget};
+use crate::metrics::{DeviceMetrics, Metrics};
+use batcher::Batcher;
 use finish::Plan;
 use item::{Caller, Coming, Item, Key, Outcome};
-use worker::{Event, Lane};
+use lane::Lane;
+use schedule::Event;
 
 /// Items waiting for a decode thread. What does not fit waits in its call, admitted and counted.
 const DECODE_QUEUE: usize = 256;
 
-/// Decoded items and news on their way to the batching thread, which always drains it at once.
+/// Decoded items and news on their way to the scheduling thread, which always drains it at once.
 const EVENT_QUEUE: usize = 256;
 
 /// Bounds and sizes of an engine.
@@ -39,7 +50,7 @@ const EVENT_QUEUE: usize = 256;
 pub struct Settings {
     /// Threads that decode.
     pub decode_threads: usize,
-    /// Output pixels of a device batch; `None`: what the model prefers.
+    /// Output pixels of a device batch; `None`: what was measured, or what the model prefers.
     pub batch_pixels: Option<u64>,
     /// Items of a device batch.
     pub max_batch: usize,
@@ -55,12 +66,48 @@ pub struct Settings {
     pub align: usize,
 }
 
+/// A model on one device, ready to serve.
+pub struct Opened {
+    /// The model.
+    pub encoder: Box<dyn Encoder>,
+    /// How it does there, if that was measured.
+    pub measured: Option<Measured>,
+}
+
+/// How a model does on a device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Output pixels of a batch at which more gain nothing.
+    pub batch_pixels: u64,
+    /// Pixels per second.
+    pub rate: f64,
+}
+
 /// A model and the name it is served under.
 pub struct Model {
     /// As callers ask for it.
     pub name: String,
-    /// On its device.
-    pub encoder: Box<dyn Encoder>,
+    /// The model on each device, of the same fingerprint.
+    pub opened: Vec<Opened>,
+}
+
+impl Model {
+    /// A model, on one or more devices, whose speed there is not known.
+    pub fn new(name: impl Into<String>, encoders: Vec<Box<dyn Encoder>>) -> Self {
+        let opened = |encoder| Opened {
+            encoder,
+            measured: None,
+        };
+        Self {
+            name: name.into(),
+            opened: encoders.into_iter().map(opened).collect(),
+        }
+    }
+
+    /// What it is, on every device.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.opened[0].encoder.spec().fingerprint
+    }
 }
 
 /// Why a call was not served at all.
@@ -81,15 +128,19 @@ pub(crate) enum Refusal {
     /// Nobody waits for it any more.
     #[error("the deadline passed before the call was served")]
     Deadline,
-    /// The engine is going away.
-    #[error("the replica stopped before the call was served: send it to another")]
+    /// The engine is going away, or a device is.
+    #[error("the replica could not finish the call: send it again, or to another")]
     Stopped,
+    /// Every device has lost this model.
+    #[error("no device of this replica can encode model `{0}` any more: send the call to another")]
+    NoDevice(String),
 }
 
 /// The pipeline of one replica. Its threads end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    models: Vec<(String, Spec)>,
+    catalogue: Catalogue,
+    next_id: AtomicUsize,
     queue: Arc<Queue>,
     items: flume::Sender<Item>,
     events: flume::Sender<Event>,
@@ -100,40 +151,33 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts the threads.
+    /// Starts the threads. Every model must be on every one of the `devices`.
     ///
     /// # Errors
     /// Where the system gives no more threads.
     pub(crate) fn start(
+        devices: &[String],
         models: Vec<Model>,
         settings: &Settings,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let queue = Queue::new(
-            settings.queue_pixels,
-            settings.queue_bytes,
-            Arc::clone(&metrics),
-        );
+        let (pixels, bytes) = (settings.queue_pixels, settings.queue_bytes);
+        let queue = Queue::new(pixels, bytes, Arc::clone(&metrics)).before(devices.len());
         let queue = Arc::new(queue);
         let (items, item_queue) = flume::bounded(DECODE_QUEUE);
         let (events, event_queue) = flume::bounded(EVENT_QUEUE);
-        let (names, encoders): (Vec<_>, Vec<_>) = models
-            .into_iter()
-            .map(|model| ((model.name, model.encoder.spec().clone()), model.encoder))
-            .unzip();
-        let budget = |(_, spec): &(String, Spec)| Budget {
-            pixels: settings.batch_pixels.unwrap_or(spec.preferred_batch_pixels),
-            items: settings.max_batch,
-        };
-        let lane = Lane {
-            encoders,
-            batcher: Batcher::new(names.iter().map(budget).collect(), settings.linger),
-            events: event_queue,
-            done: events.downgrade(),
-            queue: Arc::clone(&queue),
-            metrics: Arc::clone(&metrics),
-        };
-        lane.spawn("0")?;
+        let mut lanes = Vec::with_capacity(devices.len());
+        for (index, device) in devices.iter().enumerate() {
+            let lane = Lane {
+                index,
+                events: events.downgrade(),
+                queue: Arc::clone(&queue),
+                metrics: DeviceMetrics::new(device),
+            };
+            lanes.push(lane.spawn(device)?);
+        }
+        let batcher = Batcher::new(devices.len(), settings.linger, Instant::now());
+        schedule::spawn(batcher, event_queue, lanes)?;
         let decoder = decode::Decoder {
             items: item_queue,
             ready: events.clone(),
@@ -141,8 +185,11 @@ impl Engine {
             metrics: Arc::clone(&metrics),
         };
         decoder.spawn(settings.decode_threads)?;
+        let generation = |(id, Model { name, opened })| Generation::new(id, name, opened, settings);
+        let generations: Vec<_> = models.into_iter().enumerate().map(generation).collect();
         Ok(Self {
-            models: names,
+            next_id: AtomicUsize::new(generations.len()),
+            catalogue: Catalogue::new(generations),
             queue,
             items,
             events,
@@ -162,15 +209,30 @@ impl Engine {
         self.settings.max_source_pixels
     }
 
-    /// The models, in the order in which [`Call::model`] counts them.
-    pub(crate) fn models(&self) -> impl Iterator<Item = (&str, &Spec)> {
-        self.models.iter().map(|(name, spec)| (name.as_str(), spec))
+    /// What is served.
+    pub(crate) const fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
-    /// The index and spec of a model.
-    pub(crate) fn model(&self, name: &str) -> Option<(usize, &Spec)> {
-        let index = self.models.iter().position(|(known, _)| known == name)?;
-        Some((index, &self.models[index].1))
+    /// What serves calls for a model: the newest weights, or those of the fingerprint that is
+    /// pinned, if that is not empty.
+    pub(crate) fn model(&self, name: &str, pinned: &str) -> Result<Arc<Generation>, Missing> {
+        self.catalogue.find(name, pinned)
+    }
+
+    /// Serves other weights under the name of a model from now on. Until they are measured they are
+    /// taken to do as those before them.
+    pub(crate) fn replace(&self, model: Model) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let Model { name, mut opened } = model;
+        if let Ok(old) = self.catalogue.find(&name, "") {
+            for (device, opened) in opened.iter_mut().enumerate() {
+                let same = opened.encoder.spec().class == old.spec.class;
+                opened.measured = opened.measured.or(old.measured(device).filter(|_| same));
+            }
+        }
+        self.catalogue
+            .install(Generation::new(id, name, opened, &self.settings));
     }
 
     /// Serves a call for which there is a settled ticket. Dropping the future gives its place back.
@@ -178,8 +240,12 @@ impl Engine {
     /// # Errors
     /// Why nothing in it can be served. Items that fail alone are in the [`Answer`].
     pub(crate) async fn submit(&self, call: Call, ticket: Ticket) -> Result<Answer, Refusal> {
-        let spec = &self.models[call.model].1;
+        let model = Arc::clone(&call.model);
+        let spec = &model.spec;
         check(&call, spec)?;
+        if !model.is_served() {
+            return Err(Refusal::NoDevice(model.name.clone()));
+        }
         let deadline = call.deadline;
         let plan = Plan {
             spec: spec.clone(),
@@ -198,7 +264,8 @@ impl Engine {
         }
         let mut outcomes = Vec::with_capacity(replies.len());
         for reply in replies {
-            // An item vanishes without an answer when its deadline passes or the engine ends.
+            // An item vanishes without an answer when its deadline passes, when a device fails it,
+            // or when the engine ends.
             let outcome = reply.await.map_err(|_| match Instant::now() < deadline {
                 true => Refusal::Stopped,
                 false => Refusal::Deadline,
@@ -212,6 +279,8 @@ impl Engine {
             }
             outcomes.push(outcome);
         }
+        // Until here it was in use.
+        model.touch();
         self.finish(plan, outcomes).await
     }
 
@@ -228,7 +297,7 @@ impl Engine {
         mut ticket: Ticket,
     ) -> (Vec<Item>, Vec<oneshot::Receiver<Outcome>>) {
         let key = Key {
-            model: call.model,
+            model: call.model.id,
             shape: call.shape,
         };
         let coming = self.coming(key);
@@ -238,6 +307,7 @@ impl Engine {
             let (reply, receiver) = oneshot::channel();
             let caller = Caller {
                 key,
+                model: Arc::clone(&call.model),
                 needed: call.needed,
                 deadline: call.deadline,
                 since,
@@ -264,7 +334,7 @@ impl Engine {
     }
 }
 
-/// Wakes the batching thread on drop.
+/// Wakes the scheduling thread on drop.
 struct Nudge<'a>(&'a flume::Sender<Event>);
 
 impl Drop for Nudge<'_> {

@@ -15,7 +15,9 @@ impl From<Refusal> for Error {
             Refusal::TooLarge(_) => Self::new(Code::TooLarge, message),
             Refusal::BadRequest(_) => Self::new(Code::BadRequest, message),
             Refusal::Deadline => Self::new(Code::Deadline, message),
-            Refusal::Stopped => Self::new(Code::Unavailable, message).retry_after(DRAIN_PUSHBACK),
+            Refusal::Stopped | Refusal::NoDevice(_) => {
+                Self::new(Code::Unavailable, message).retry_after(DRAIN_PUSHBACK)
+            }
         }
     }
 }

@@ -1,6 +1,12 @@
 #![doc = include_str!("../README.md")]
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use preheat_proto::{FILE_DESCRIPTOR_SET, limits, v1::encoder_server::EncoderServer};
@@ -20,6 +26,7 @@ mod health;
 mod listen;
 mod logging;
 mod metrics;
+mod models;
 mod orca;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -30,11 +37,14 @@ mod service;
 mod signals;
 mod stack;
 mod trace;
+mod watch;
 
 mod engine;
 
 pub use config::{Args, Config};
-pub use engine::{Model, Settings};
+pub use engine::{Measured, Model, Opened, Settings};
+pub use models::{Models, Open};
+pub use reload::{Change, Reloader};
 pub use security::Security;
 
 use admin::{DRAINING, LOADING, Readiness};
@@ -60,6 +70,9 @@ const BACKLOG: u32 = 1024;
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// After the last call is answered: how long its bytes may take to leave.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// How often to look for models that no device serves any more and weights that nobody uses.
+const UPKEEP: Duration = Duration::from_millis(200);
 
 /// A whole replica, from options to exit: loads the models, serves, and drains on SIGTERM or
 /// SIGINT. A second signal ends the process at once.
@@ -87,6 +100,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         let models = config.open_models()?;
         introduce(&models);
+        signals::on_hangup(models.reloader()).context("cannot listen for signals")?;
         let stop = signals::first().context("cannot listen for signals")?;
         let listener = socket
             .listen(BACKLOG)
@@ -103,7 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// Where threads cannot be started or the transport fails.
 pub async fn serve(
     listener: TcpListener,
-    models: Vec<Model>,
+    models: Models,
     config: &Config,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -113,17 +127,24 @@ pub async fn serve(
 
 async fn serve_until(
     listener: TcpListener,
-    models: Vec<Model>,
+    models: Models,
     config: &Config,
     shutdown: impl Future<Output = ()>,
     readiness: &Readiness,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let engine = Engine::start(models, &config.engine, Arc::clone(&metrics))
+    let names: Vec<_> = models.iter().map(|(name, _)| name.to_owned()).collect();
+    let Models {
+        devices,
+        models,
+        again,
+        reloads: (_, asks),
+    } = models;
+    let engine = Engine::start(&devices, models, &config.engine, Arc::clone(&metrics))
         .context("cannot start the threads of the engine")?;
     let tokens = config.security.tokens()?;
     let shared = Arc::new(Shared::new(engine, metrics, tokens));
-    let names = shared.engine.models().map(|(name, _)| name);
+    let names = names.into_iter();
     let (mut health, health_service) = Health::new(names).await;
     let (close, closed) = oneshot::channel();
     let incoming = listen::incoming(listener, config.security.tls()?);
@@ -138,7 +159,11 @@ async fn serve_until(
         });
     let drain = async {
         readiness.clear(LOADING);
-        shutdown.await;
+        tokio::select! {
+            () = shutdown => {}
+            never = upkeep(&shared.engine, &mut health, config.retire_after) => match never {},
+            never = reload::answer(asks, again, &shared.engine) => match never {},
+        }
         readiness.set(DRAINING);
         health.not_serving().await;
         shared.refuse_new_calls();
@@ -167,6 +192,18 @@ async fn serve_until(
         ended = server => ended.context("the transport failed"),
         () = drain => Ok(()),
         () = gauges => Ok(()),
+    }
+}
+
+async fn upkeep(engine: &Engine, health: &mut Health, retire_after: Duration) -> Infallible {
+    let mut pace = tokio::time::interval(UPKEEP);
+    loop {
+        pace.tick().await;
+        engine.catalogue().retire(Instant::now(), retire_after);
+        let models = engine.catalogue().list();
+        health
+            .follow(models.iter().map(|all| all[0].is_served()))
+            .await;
     }
 }
 
@@ -214,13 +251,15 @@ fn in_use(address: SocketAddr) -> String {
     format!("cannot listen on {address}, choose another with --listen")
 }
 
-fn introduce(models: &[Model]) {
-    for Model { name, encoder } in models {
-        let spec = encoder.spec();
-        let (class, fingerprint) = (&spec.class, spec.fingerprint);
-        let (device, dtype) = (spec.device, spec.dtype);
-        tracing::info!(%class, %fingerprint, %device, %dtype, "model `{name}`");
-        if spec.untrained {
+fn introduce(models: &Models) {
+    for (name, opened) in models.iter() {
+        for opened in opened {
+            let spec = opened.encoder.spec();
+            let (class, fingerprint) = (&spec.class, spec.fingerprint);
+            let (device, dtype, why) = (spec.device, spec.dtype, spec.dtype_reason);
+            tracing::info!(%class, %fingerprint, %device, %dtype, why, "model `{name}`");
+        }
+        if opened[0].encoder.spec().untrained {
             tracing::warn!(
                 "model `{name}` is UNTRAINED: its latents are good for trying things out and \
                  useless for training"

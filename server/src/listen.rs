@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::rustls::ServerConfig;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::{rarely::Rarely, reload::Current};
+use crate::{rarely::Rarely, watch::Current};
 
 mod greet;
 mod rewind;

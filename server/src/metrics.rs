@@ -27,18 +27,10 @@ pub(crate) struct Metrics {
     pub(crate) queue_seconds: Histogram,
     /// Decode, resize, crop, flip of one item.
     pub(crate) decode_seconds: Histogram,
-    /// Waiting, decoded, for the device.
-    pub(crate) batch_wait_seconds: Histogram,
-    /// The device, one batch.
-    pub(crate) encode_seconds: Histogram,
     /// Posterior, scale, rounding and layout of one answer.
     pub(crate) finish_seconds: Histogram,
     /// From headers to answer, one call.
     pub(crate) call_seconds: Histogram,
-    /// Items of a device batch.
-    pub(crate) batch_items: Histogram,
-    /// Pixels of a device batch.
-    pub(crate) batch_pixels: Histogram,
     /// Output pixels that are admitted and not yet answered.
     pub(crate) queued_pixels: Gauge,
     /// Output pixels that may be.
@@ -48,6 +40,59 @@ pub(crate) struct Metrics {
     /// Items answered with a tensor.
     pub(crate) items_ok: Counter,
     calls: [Counter; GRPC_CODES],
+}
+
+/// The handles of one device.
+#[derive(Debug)]
+pub(crate) struct DeviceMetrics {
+    /// Waiting, decoded, for the device.
+    pub(crate) batch_wait_seconds: Histogram,
+    /// The device, one batch. Their sum is the time that the device was busy.
+    pub(crate) encode_seconds: Histogram,
+    /// Items of a batch.
+    pub(crate) batch_items: Histogram,
+    /// Pixels of a batch.
+    pub(crate) batch_pixels: Histogram,
+    /// Batches that the device failed.
+    pub(crate) faults: Counter,
+}
+
+impl DeviceMetrics {
+    /// Registers those of one device.
+    pub(crate) fn new(device: &str) -> Self {
+        let histogram = |name| histogram!(name, "device" => device.to_owned());
+        Self {
+            batch_wait_seconds: histogram("preheat_batch_wait_seconds"),
+            encode_seconds: histogram("preheat_encode_seconds"),
+            batch_items: histogram("preheat_batch_items"),
+            batch_pixels: histogram("preheat_batch_pixels"),
+            faults: counter!("preheat_device_faults_total", "device" => device.to_owned()),
+        }
+    }
+}
+
+/// Reloads of the models, by what came of them.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    /// At least one model has new weights.
+    pub(crate) changed: Counter,
+    /// All sources hold what was served before.
+    pub(crate) unchanged: Counter,
+    /// Nothing was changed, because something cannot be served.
+    pub(crate) failed: Counter,
+}
+
+impl Reloads {
+    /// Registers them.
+    pub(crate) fn new() -> Self {
+        let reloads =
+            |outcome: &'static str| counter!("preheat_reloads_total", "outcome" => outcome);
+        Self {
+            changed: reloads("changed"),
+            unchanged: reloads("unchanged"),
+            failed: reloads("failed"),
+        }
+    }
 }
 
 /// Calls turned away before any work.
@@ -71,12 +116,8 @@ impl Metrics {
             wire_seconds: histogram!("preheat_wire_seconds"),
             queue_seconds: histogram!("preheat_queue_seconds"),
             decode_seconds: histogram!("preheat_decode_seconds"),
-            batch_wait_seconds: histogram!("preheat_batch_wait_seconds"),
-            encode_seconds: histogram!("preheat_encode_seconds"),
             finish_seconds: histogram!("preheat_finish_seconds"),
             call_seconds: histogram!("preheat_call_seconds"),
-            batch_items: histogram!("preheat_batch_items"),
-            batch_pixels: histogram!("preheat_batch_pixels"),
             queued_pixels: gauge!("preheat_queued_pixels"),
             queue_limit_pixels: gauge!("preheat_queue_limit_pixels"),
             sheds: Sheds {

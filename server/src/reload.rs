@@ -1,169 +1,168 @@
-//! Files that are read again when they change, without a restart.
+//! Change of a model without downtime. The new weights are opened and tried beside the old ones,
+//! which serve meanwhile; only when all is well do new calls get them.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+use std::{convert::Infallible, sync::Arc, thread, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use preheat_models::Fingerprint;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, interval, timeout_at},
 };
 
-use anyhow::{Context, ensure};
-use tokio::sync::watch;
+use crate::{
+    engine::{Engine, Generation},
+    metrics::Reloads,
+    models::{Again, Found},
+};
 
-/// How often the files are looked at: they are small, and nobody waits longer for a rotation.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Reloads that wait while one is under way. One, because it will see what later ones would.
+const WAITING: usize = 1;
 
-/// Bytes of one file: more than any chain of certificates or list of tokens has.
-const MAX_FILE: u64 = 1 << 20;
+/// Before a reload: how long calls may take to let go of the weights that the one before retired.
+/// With that, a model never has more than three sets of weights in memory.
+const LET_GO: Duration = Duration::from_secs(30);
 
-/// What the files say at present.
-pub(crate) type Current<T> = watch::Receiver<Arc<T>>;
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(20);
 
-/// Something made from files, and what it was made from.
-struct Watched<T, F> {
-    what: &'static str,
-    files: Vec<PathBuf>,
-    make: F,
-    /// The contents looked at last, good or bad, so that bad ones are reported once.
-    seen: Vec<Vec<u8>>,
-    current: watch::Sender<Arc<T>>,
+/// A model that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its name.
+    pub model: String,
+    /// What it was.
+    pub old: Fingerprint,
+    /// What new calls get.
+    pub new: Fingerprint,
 }
 
-/// Makes something from the contents of files, now and whenever they change, until the answer is
-/// dropped. What cannot be made leaves the old one in force, and the log says why.
-///
-/// # Errors
-/// Where it cannot be made now.
-pub(crate) fn watch<T, F>(
-    what: &'static str,
-    files: Vec<PathBuf>,
-    make: F,
-) -> anyhow::Result<Current<T>>
-where
-    T: Send + Sync + 'static,
-    F: Fn(&[Vec<u8>]) -> anyhow::Result<T> + Send + 'static,
-{
-    let (mut watched, current) = Watched::new(what, files, make)?;
-    tokio::spawn(async move {
-        let mut pace = tokio::time::interval(LOOK_EVERY);
-        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = pace.tick() => {}
-                () = watched.current.closed() => return,
-            }
-            // Off the runtime's threads: a file may lie on a disk that hangs.
-            let looked = tokio::task::spawn_blocking(move || {
-                watched.look();
-                watched
-            });
-            let Ok(back) = looked.await else { return };
-            watched = back;
-        }
-    });
-    Ok(current)
-}
+type Ask = oneshot::Sender<anyhow::Result<Vec<Change>>>;
 
-impl<T, F> Watched<T, F>
-where
-    F: Fn(&[Vec<u8>]) -> anyhow::Result<T>,
-{
-    fn new(what: &'static str, files: Vec<PathBuf>, make: F) -> anyhow::Result<(Self, Current<T>)> {
-        let seen = read(&files)?;
-        let (current, receiver) = watch::channel(Arc::new(make(&seen)?));
-        let watched = Self {
-            what,
-            files,
-            make,
-            seen,
-            current,
-        };
-        Ok((watched, receiver))
+/// Reloads that were asked for.
+pub(crate) type Asks = flume::Receiver<Ask>;
+
+/// Asks a replica to read the sources of its models again.
+#[derive(Clone, Debug)]
+pub struct Reloader(flume::Sender<Ask>);
+
+impl Reloader {
+    pub(crate) fn new() -> (Self, Asks) {
+        let (asks, asked) = flume::bounded(WAITING);
+        (Self(asks), asked)
     }
 
-    /// Compares contents, not times: a mounted secret changes by a link, and copies keep times.
-    fn look(&mut self) {
-        let what = self.what;
-        // A file that is missing for a moment is being replaced.
-        let Ok(now) = read(&self.files) else { return };
-        if now == self.seen {
-            return;
-        }
-        match (self.make)(&now) {
-            Ok(made) => {
-                self.current.send_replace(Arc::new(made));
-                tracing::info!("{what} changed: the new one is in force");
+    /// Opens all models again and serves those that changed, all or none of them. Returns when
+    /// they are served; the list is empty where nothing changed.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub async fn reload(&self) -> anyhow::Result<Vec<Change>> {
+        let (ask, answer) = oneshot::channel();
+        self.0.try_send(ask).map_err(|error| match error {
+            flume::TrySendError::Full(_) => {
+                anyhow!("a reload is under way and the next is waiting: that one will do")
+            }
+            flume::TrySendError::Disconnected(_) => stopped(),
+        })?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> anyhow::Error {
+    anyhow!("the replica stops: nothing was reloaded")
+}
+
+/// Does what is asked for, for ever. Dropped in the middle, it changes nothing.
+pub(crate) async fn answer(asks: Asks, again: Option<Again>, engine: &Engine) -> Infallible {
+    let metrics = Reloads::new();
+    while let Ok(ask) = asks.recv_async().await {
+        let result = match &again {
+            Some(again) => reload(again, engine).await,
+            None => Err(anyhow!(
+                "these models were made in code: there is nothing to read again"
+            )),
+        };
+        match &result {
+            Ok(changes) if changes.is_empty() => {
+                metrics.unchanged.increment(1);
+                tracing::info!("reloaded: no model has changed");
+            }
+            Ok(changes) => {
+                metrics.changed.increment(1);
+                for Change { model, old, new } in changes {
+                    tracing::info!(%old, %new, "reloaded: model `{model}` has new weights");
+                }
             }
             Err(error) => {
-                tracing::warn!("{what} changed and is no good, the old one stays: {error:#}");
+                metrics.failed.increment(1);
+                tracing::error!("nothing was reloaded, the models serve as before: {error:#}");
             }
         }
-        self.seen = now;
+        // Whoever asked may have gone.
+        let _ = ask.send(result);
     }
+    // Only if every sender is gone; then nobody can ask any more.
+    std::future::pending().await
 }
 
-fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Vec<u8>>> {
-    files.iter().map(|path| read_one(path)).collect()
-}
-
-/// One file, whole.
-///
-/// # Errors
-/// Where it cannot be read, or is larger than anything expected here.
-pub(crate) fn read_one(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let name = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {name}"))?;
-    let size = bytes.len() as u64;
-    ensure!(
-        size <= MAX_FILE,
-        "{name} is larger than {MAX_FILE} bytes: is it the right file?"
-    );
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn number(contents: &[Vec<u8>]) -> anyhow::Result<u32> {
-        Ok(std::str::from_utf8(&contents[0])?.trim().parse()?)
+async fn reload(again: &Again, engine: &Engine) -> anyhow::Result<Vec<Change>> {
+    let gone = timeout_at(Instant::now() + LET_GO, async {
+        let mut pace = interval(LOOK);
+        while engine.catalogue().leaving() > 0 {
+            pace.tick().await;
+        }
+    });
+    if gone.await.is_err() {
+        bail!("calls still hold weights that an earlier reload retired: try again later");
     }
-
-    #[test]
-    fn a_good_change_is_taken_and_a_bad_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("number");
-        std::fs::write(&path, "1").unwrap();
-        let (mut watched, current) =
-            Watched::new("the number", vec![path.clone()], number).unwrap();
-        let mut look = |contents: &str| {
-            std::fs::write(&path, contents).unwrap();
-            watched.look();
-            **current.borrow()
+    // Held until the end, so that nothing that may be brought back is retired meanwhile.
+    let served = engine.catalogue().list();
+    let mut swaps = Vec::new();
+    for (all, found) in served.iter().zip(look(again, &served).await?) {
+        let old = all[0].spec.fingerprint;
+        let new = match &found {
+            Found::Known(fingerprint) if *fingerprint == old => continue,
+            Found::Known(fingerprint) => *fingerprint,
+            Found::New(model) => model.fingerprint(),
         };
-        assert_eq!(look("1"), 1);
-        assert_eq!(look("2"), 2);
-        assert_eq!(look("three"), 2);
-        assert_eq!(look("4"), 4);
-        std::fs::remove_file(&path).unwrap();
-        watched.look();
-        assert_eq!(**current.borrow(), 4);
+        let model = all[0].name.clone();
+        swaps.push((Change { model, old, new }, found));
     }
+    let swap = |(change, found): (Change, Found)| {
+        match found {
+            Found::Known(fingerprint) => {
+                engine.catalogue().bring_back(&change.model, fingerprint);
+            }
+            Found::New(model) => engine.replace(model),
+        }
+        change
+    };
+    Ok(swaps.into_iter().map(swap).collect())
+}
 
-    #[test]
-    fn what_is_missing_or_huge_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("no-such-file");
-        let error = Watched::new("it", vec![path.clone()], number)
-            .err()
-            .unwrap();
-        assert!(format!("{error:#}").contains("no-such-file"), "{error:#}");
-        std::fs::write(&path, vec![b'1'; MAX_FILE as usize + 1]).unwrap();
-        let error = Watched::new("it", vec![path], number).err().unwrap();
-        assert!(format!("{error:#}").contains("larger than"), "{error:#}");
-    }
+/// What the source of each model holds. On a thread of its own, which does not hold up the end of
+/// the process.
+async fn look(again: &Again, served: &[Vec<Arc<Generation>>]) -> anyhow::Result<Vec<Found>> {
+    let again = again.clone();
+    let known = |all: &Vec<Arc<Generation>>| {
+        // One that a device has lost is opened again.
+        let whole = all.iter().filter(|generation| generation.is_whole());
+        let prints = whole.map(|generation| generation.spec.fingerprint);
+        (all[0].name.clone(), prints.collect())
+    };
+    let known: Vec<(String, Vec<Fingerprint>)> = served.iter().map(known).collect();
+    let (found, answer) = oneshot::channel();
+    let look = move || {
+        let look = |(name, known): &(String, Vec<_>)| again.look(name, known);
+        // If nobody waits the replica is going away.
+        let _ = found.send(known.iter().map(look).collect());
+    };
+    thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(look)
+        .context("cannot start a thread to reload on")?;
+    answer
+        .await
+        .context("opening the models panicked: see the log")?
 }

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-use crate::reload::{self, Current};
+use crate::watch::{self, Current};
 
 /// Bytes of one token.
 const MAX_TOKEN: usize = 4096;
@@ -43,7 +43,7 @@ impl Security {
     /// # Errors
     /// Naming the option or the file.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let read = |path: &PathBuf| reload::read_one(path);
+        let read = |path: &PathBuf| watch::read_one(path);
         if let Some(files) = self.tls_files()? {
             tls(&files.iter().map(read).collect::<Result<Vec<_>, _>>()?)?;
         }
@@ -58,7 +58,7 @@ impl Security {
         let Some(files) = self.tls_files()? else {
             return Ok(None);
         };
-        reload::watch("TLS", files, tls).map(Some)
+        watch::watch("TLS", files, tls).map(Some)
     }
 
     /// Tokens as the file says at any time; `None` without.
@@ -73,7 +73,7 @@ impl Security {
             );
         }
         let parse = |files: &[Vec<u8>]| Tokens::parse(&files[0]);
-        reload::watch("the list of tokens", vec![file.clone()], parse).map(Some)
+        watch::watch("the list of tokens", vec![file.clone()], parse).map(Some)
     }
 
     fn tls_files(&self) -> anyhow::Result<Option<Vec<PathBuf>>> {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use preheat_models::{Posterior, Scale, Spec, image};
+use preheat_models::{Posterior, Scale, image};
 use preheat_proto::{
     Code, DType, Error, ItemCode, ItemReply, META_VERSION, Meta, ReplyMeta, RequestMeta,
     batch::{ArchivedItemMeta, ArchivedRequestMeta, archive},
@@ -13,7 +13,7 @@ use preheat_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    engine::{Answer, Call, Fault, Recipe, Refusal, Shape, Source, Ticket},
+    engine::{Answer, Call, Fault, Generation, Missing, Recipe, Refusal, Shape, Source, Ticket},
     orca::Cost,
     rarely::Rarely,
     stack::{Place, Shared, Timing},
@@ -54,7 +54,12 @@ impl v1::encoder_server::Encoder for Handlers {
         Ok(Response::new(v1::InfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             meta_version: META_VERSION,
-            models: engine.models().map(describe).collect(),
+            models: engine
+                .catalogue()
+                .list()
+                .iter()
+                .map(|all| describe(all))
+                .collect(),
             limits: Some(v1::Limits {
                 max_items: limits::MAX_ITEMS as u32,
                 max_message_bytes: limits::MAX_MESSAGE_BYTES as u64,
@@ -75,7 +80,8 @@ impl Handlers {
         let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta)?;
         let asked = meta.view();
         asked.check(request.payloads.len())?;
-        let (model, fingerprint) = self.model(&request)?;
+        let model = self.model(&request)?;
+        let fingerprint = model.spec.fingerprint.to_string();
         let bytes = request.payloads.iter().map(Bytes::len).sum();
         let ticket = self.admit(ticket, asked.cost_pixels(), bytes)?;
         let call = Call {
@@ -107,32 +113,33 @@ impl Handlers {
         Ok(response)
     }
 
-    fn model(&self, request: &v1::EncodeRequest) -> Result<(usize, String), Error> {
-        let engine = &self.shared.engine;
-        let Some((index, spec)) = engine.model(&request.model) else {
-            let served: Vec<_> = engine.models().map(|(name, _)| name).collect();
-            return Err(Error::new(
+    fn model(&self, request: &v1::EncodeRequest) -> Result<Arc<Generation>, Error> {
+        let v1::EncodeRequest {
+            model, fingerprint, ..
+        } = request;
+        let found = self.shared.engine.model(model, fingerprint);
+        found.map_err(|missing| match missing {
+            Missing::Name(served) => Error::new(
                 Code::UnknownModel,
                 format!(
                     "no model `{}` here: served are {}",
-                    shorten(&request.model, limits::MAX_ITEM_MESSAGE_BYTES),
+                    shorten(model, limits::MAX_ITEM_MESSAGE_BYTES),
                     served.join(", ")
                 ),
-            ));
-        };
-        let fingerprint = spec.fingerprint.to_string();
-        if !request.fingerprint.is_empty() && request.fingerprint != fingerprint {
-            return Err(Error::new(
-                Code::WrongFingerprint,
-                format!(
-                    "model `{}` is served here with fingerprint {fingerprint}, but the call wants \
-                     {}: its weights, config or dtype differ",
-                    request.model,
-                    shorten(&request.fingerprint, fingerprint.len())
-                ),
-            ));
-        }
-        Ok((index, fingerprint))
+            ),
+            Missing::Fingerprint(served) => {
+                let served: Vec<_> = served.iter().map(ToString::to_string).collect();
+                Error::new(
+                    Code::WrongFingerprint,
+                    format!(
+                        "model `{model}` is served here with fingerprint {}, but the call wants \
+                         {}: its weights, config or dtype differ",
+                        served.join(" and, to those that pin it, "),
+                        shorten(fingerprint, served[0].len())
+                    ),
+                )
+            }
+        })
     }
 
     fn admit(&self, ticket: Option<Ticket>, pixels: u64, bytes: usize) -> Result<Ticket, Error> {
@@ -247,9 +254,12 @@ fn recipes(asked: &ArchivedRequestMeta, payloads: Vec<Bytes>) -> Vec<Recipe> {
     asked.items.iter().map(recipe).collect()
 }
 
-fn describe((name, spec): (&str, &Spec)) -> v1::Model {
+/// All that is served under one name, the newest first.
+fn describe(generations: &[Arc<Generation>]) -> v1::Model {
+    let spec = &generations[0].spec;
+    let older = generations[1..].iter();
     v1::Model {
-        name: name.to_owned(),
+        name: generations[0].name.clone(),
         fingerprint: spec.fingerprint.to_string(),
         class_name: spec.class.clone(),
         device: spec.device.to_string(),
@@ -261,6 +271,7 @@ fn describe((name, spec): (&str, &Spec)) -> v1::Model {
         has_posterior: spec.has_posterior,
         untrained: spec.untrained,
         preferred_batch_pixels: spec.preferred_batch_pixels,
+        older_fingerprints: older.map(|old| old.spec.fingerprint.to_string()).collect(),
     }
 }
 

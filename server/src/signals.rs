@@ -1,8 +1,10 @@
-//! SIGTERM and SIGINT: the first asks for a drain, the second ends the process.
+//! SIGTERM and SIGINT: the first asks for a drain, the second ends the process. SIGHUP: reload.
 
 use std::{future::Future, io, process};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::reload::Reloader;
 
 /// Exit status after a second signal, when calls in flight were dropped.
 const CUT_SHORT: i32 = 130;
@@ -19,6 +21,19 @@ pub(crate) fn first() -> io::Result<impl Future<Output = ()>> {
             process::exit(CUT_SHORT);
         });
     })
+}
+
+/// Asks for a reload at every SIGHUP.
+pub(crate) fn on_hangup(reloader: Reloader) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("reloading the models");
+            // What comes of it is in the log. Signals that come meanwhile are one signal.
+            let _ = reloader.reload().await;
+        }
+    });
+    Ok(())
 }
 
 async fn either(term: &mut Signal, int: &mut Signal) {

@@ -22,10 +22,10 @@ use crate::{
     engine::{Engine, Refusal, Ticket},
     metrics::Metrics,
     orca::{self, Rate},
-    reload::Current,
     security::Tokens,
     service::Handlers,
     trace,
+    watch::Current,
 };
 
 /// The method whose calls cost something.

@@ -57,7 +57,7 @@ pub struct Model {
     /// Class name as in config.json, for example "AutoencoderKL".
     #[prost(string, tag = "3")]
     pub class_name: ::prost::alloc::string::String,
-    /// Where it runs, for example "cpu" or "cuda:0".
+    /// Where it runs, for example "cpu", or "cuda:0,cuda:1" for one that runs on both.
     #[prost(string, tag = "4")]
     pub device: ::prost::alloc::string::String,
     /// The dtype it computes in. Answers may ask for another.
@@ -84,6 +84,9 @@ pub struct Model {
     /// Output pixels of a device batch at which this model runs well on this device.
     #[prost(uint64, tag = "12")]
     pub preferred_batch_pixels: u64,
+    /// Fingerprints that this name had before and that still answer calls which pin them.
+    #[prost(string, repeated, tag = "13")]
+    pub older_fingerprints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {

@@ -12,7 +12,7 @@ use preheat_models::image::{self, ImageError, Rgb};
 
 use super::{
     item::{Fault, FaultKind, Item, Ready, Recipe, Source},
-    worker::Event,
+    schedule::Event,
 };
 use crate::metrics::Metrics;
 

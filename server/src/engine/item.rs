@@ -12,7 +12,11 @@ use bytes::Bytes;
 use preheat_models::{DType, Moments, Posterior, Scale, image::Transform};
 use tokio::sync::oneshot;
 
-use super::{batcher, queue::Ticket};
+use super::{
+    batcher::{self, Terms},
+    generation::Generation,
+    queue::Ticket,
+};
 
 /// Size of a model's input, in pixels and frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,8 +63,8 @@ pub(crate) struct Recipe {
 /// Items of one model and one shape that are answered together.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Index of the model, from [`Engine::model`](super::Engine::model).
-    pub(crate) model: usize,
+    /// From [`Engine::model`](super::Engine::model).
+    pub(crate) model: Arc<Generation>,
     /// Of every item.
     pub(crate) shape: Shape,
     /// Element type of the answer.
@@ -125,6 +129,7 @@ pub(crate) enum FaultKind {
 /// Items are batched with others of the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
+    /// The id of its generation.
     pub(crate) model: usize,
     pub(crate) shape: Shape,
 }
@@ -133,6 +138,7 @@ pub(crate) struct Key {
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) key: Key,
+    pub(crate) model: Arc<Generation>,
     pub(crate) needed: Instant,
     pub(crate) deadline: Instant,
     /// When it entered the present stage.
@@ -199,6 +205,10 @@ impl batcher::Entry for Ready {
 
     fn mates_coming(&self) -> bool {
         self.mates.load(Ordering::Acquire) > 0
+    }
+
+    fn terms(&self, device: usize) -> Option<Terms> {
+        self.caller.model.terms(device)
     }
 }
 

@@ -26,8 +26,9 @@ pub(crate) struct Queue {
     pixels_limit: u32,
     bytes: Arc<Semaphore>,
     bytes_limit: u32,
-    /// Pixels that the device encodes in a second, smoothed; 0 before the first batch.
+    /// Pixels that a device encodes in a second, smoothed; 0 before the first batch.
     rate: AtomicU64,
+    devices: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -42,8 +43,15 @@ impl Queue {
             bytes: Arc::new(Semaphore::new(bytes_limit as usize)),
             bytes_limit,
             rate: AtomicU64::new(0),
+            devices: 1,
             metrics,
         }
+    }
+
+    /// In front of so many devices.
+    pub(crate) const fn before(mut self, devices: usize) -> Self {
+        self.devices = devices;
+        self
     }
 
     /// The most output pixels that one call can ask for.
@@ -114,7 +122,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Learns the speed of the device from a batch.
+    /// Learns the speed of a device from a batch.
     pub(crate) fn measured(&self, pixels: u64, took: Duration) {
         let rate = pixels as f64 / took.as_secs_f64().max(1e-6);
         let old = self.rate.load(Ordering::Relaxed) as f64;
@@ -132,7 +140,7 @@ impl Queue {
         let missing = (wanted as usize).saturating_sub(self.pixels.available_permits());
         let retry_after = match self.rate.load(Ordering::Relaxed) {
             0 => PUSHBACK[0],
-            rate => Duration::from_secs_f64(missing as f64 / rate as f64),
+            rate => Duration::from_secs_f64(missing as f64 / (rate as f64 * self.devices as f64)),
         };
         Refusal::Busy {
             retry_after: retry_after.clamp(PUSHBACK[0], PUSHBACK[1]),
@@ -231,5 +239,16 @@ mod tests {
             panic!("admitted past the bound");
         };
         assert_eq!(retry_after, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn devices_empty_the_queue_together() {
+        let queue = queue(1000).before(4);
+        queue.measured(1000, Duration::from_secs(1));
+        let _held = queue.admit(1000).unwrap();
+        let Err(Refusal::Busy { retry_after }) = queue.admit(400) else {
+            panic!("admitted past the bound");
+        };
+        assert_eq!(retry_after, Duration::from_millis(100));
     }
 }

@@ -8,7 +8,7 @@ use preheat_proto::{
     DType, Filter, ItemCode, ItemMeta, META_VERSION, Meta, Posterior, ReplyMeta, RequestMeta,
     Scale, Source, batch::archive, v1, v1::encoder_client::EncoderClient,
 };
-use preheat_server::{Args, Config, Model};
+use preheat_server::{Args, Config, Model, Models};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Request, Status, transport::Channel};
 
@@ -39,12 +39,13 @@ impl Replica {
     }
 
     /// With encoders made by the test.
-    pub(crate) async fn with_models(options: &[&str], models: Vec<Model>) -> Self {
+    pub(crate) async fn with_models(options: &[&str], models: impl Into<Models>) -> Self {
         let placeholder = ["--model", "unused=synthetic"];
-        Self::serve(config(&[options, &placeholder].concat()), models).await
+        let config = config(&[options, &placeholder].concat());
+        Self::serve(config, models.into()).await
     }
 
-    async fn serve(config: Config, models: Vec<Model>) -> Self {
+    async fn serve(config: Config, models: Models) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -264,15 +265,19 @@ impl<F: FnMut(&Pixels) -> Result<(), Error> + Send> Encoder for Scripted<F> {
     }
 }
 
+/// A synthetic encoder, scripted.
+pub(crate) fn encoder(
+    before: impl FnMut(&Pixels) -> Result<(), Error> + Send + 'static,
+) -> Box<dyn Encoder> {
+    let inner = Synthetic::new(Default::default());
+    Box::new(Scripted { inner, before })
+}
+
 /// The model `m`, scripted.
 pub(crate) fn scripted(
     before: impl FnMut(&Pixels) -> Result<(), Error> + Send + 'static,
 ) -> Vec<Model> {
-    let inner = Synthetic::new(Default::default());
-    vec![Model {
-        name: "m".into(),
-        encoder: Box::new(Scripted { inner, before }),
-    }]
+    vec![Model::new("m", vec![encoder(before)])]
 }
 
 /// A device that stops at a gate.
@@ -284,20 +289,35 @@ pub(crate) struct Gate {
 impl Gate {
     /// The gate, and a model `m` whose device waits at it before every batch.
     pub(crate) fn new() -> (Self, Vec<Model>) {
-        let (entering, entered) = flume::bounded(64);
-        let (open, opened) = flume::bounded::<()>(64);
-        let model = scripted(move |pixels| {
-            let _ = entering.try_send(pixels.batch);
-            // An error means that the gate was left open for good.
-            let _ = opened.recv();
-            Ok(())
+        let ([gate], model) = Self::on_devices();
+        (gate, model)
+    }
+
+    /// The same on several devices, each with its own gate.
+    pub(crate) fn on_devices<const N: usize>() -> ([Self; N], Vec<Model>) {
+        let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
+        let gates = [(); N].map(|()| {
+            let (entering, entered) = flume::bounded(64);
+            let (open, opened) = flume::bounded::<()>(64);
+            encoders.push(encoder(move |pixels| {
+                let _ = entering.try_send(pixels.batch);
+                // An error means that the gate was left open for good.
+                let _ = opened.recv();
+                Ok(())
+            }));
+            Self { entered, open }
         });
-        (Self { entered, open }, model)
+        (gates, vec![Model::new("m", encoders)])
     }
 
     /// Waits until a batch stands at the gate; its size.
     pub(crate) async fn entered(&self) -> usize {
         soon(self.entered.recv_async()).await.unwrap()
+    }
+
+    /// Whether a batch came to the gate that was not asked for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.entered.is_empty()
     }
 
     /// Lets one batch through.

@@ -9,7 +9,7 @@ use tonic_types::StatusExt;
 use crate::harness::{Ask, Gate, Replica, eventually, soon};
 
 /// Room for two items of 64x64.
-const ROOM_FOR_TWO: [&str; 2] = ["--queue-pixels", "8192"];
+pub(crate) const ROOM_FOR_TWO: [&str; 2] = ["--queue-pixels", "8192"];
 
 fn item() -> Ask {
     Ask::new(64, 64).grey(9)
@@ -17,7 +17,7 @@ fn item() -> Ask {
 
 /// Whether so many pixels would be admitted now. The call is admitted by its header and then
 /// refused for its archive, so it leaves no trace.
-async fn has_room(replica: &Replica, pixels: u32) -> bool {
+pub(crate) async fn has_room(replica: &Replica, pixels: u32) -> bool {
     let mut request = item().header(COST_PIXELS, pixels).request();
     request.get_mut().meta_version = 99;
     let status = soon(replica.client().encode(request)).await.unwrap_err();

@@ -3,6 +3,7 @@
 // clippy's exception for tests does not cover the helpers of tests.
 #![allow(clippy::unwrap_used)]
 
+mod devices;
 mod drain;
 mod encode;
 mod faults;
@@ -13,6 +14,7 @@ mod peers;
 mod process;
 mod raw;
 mod refusals;
+mod reload;
 mod security;
 mod services;
 mod tracing;

@@ -23,7 +23,6 @@ fn plan(dtype: DType, posteriors: &[Posterior]) -> Plan {
             frames: 1,
         },
         dtype,
-        dtype_reason: "asked for",
         scale: Scale::Normalized,
         posteriors: posteriors.to_vec(),
         align: 64,
