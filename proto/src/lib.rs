@@ -5,11 +5,18 @@ pub mod dtype;
 pub mod error;
 pub mod headers;
 pub mod limits;
+pub mod screen;
 
 /// Generated from `preheat/v1/encoder.proto`; `tests/it/stubs.rs` regenerates and compares it.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {
     include!("gen/preheat.v1.rs");
+}
+
+/// Generated from `inference/open_inference.proto`, in the same way.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod inference {
+    include!("gen/inference.rs");
 }
 
 /// The compiled descriptors of this crate's services, for gRPC reflection.

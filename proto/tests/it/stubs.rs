@@ -1,25 +1,40 @@
-//! The committed stubs equal what the generator makes of the `.proto` file today.
+//! The committed stubs equal what the generator makes of the `.proto` files today.
 //! `PREHEAT_BLESS=1 cargo test -p preheat-proto` rewrites them.
 
 use std::{env, fs, path::Path};
 
 use prost_types::FileDescriptorSet;
 
-fn generate(out: &Path) {
+/// Every protocol on the port, and what decodes its messages.
+const PROTOCOLS: [(&str, &str); 2] = [
+    ("preheat/v1/encoder.proto", "tonic_prost::ProstCodec"),
+    (
+        "inference/open_inference.proto",
+        "crate::screen::ScreenedCodec",
+    ),
+];
+
+fn compile(files: &[&str]) -> FileDescriptorSet {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let descriptors: FileDescriptorSet =
-        protox::compile([root.join("preheat/v1/encoder.proto")], [root]).unwrap();
+    protox::compile(files.iter().map(|file| root.join(file)), [root]).unwrap()
+}
+
+fn generate(out: &Path) {
+    for (file, codec) in PROTOCOLS {
+        tonic_prost_build::configure()
+            .bytes(".")
+            .codec_path(codec)
+            .build_transport(false)
+            .out_dir(out)
+            .compile_fds(compile(&[file]))
+            .unwrap();
+    }
+    let descriptors = compile(&PROTOCOLS.map(|(file, _)| file));
     fs::write(
         out.join("descriptor.bin"),
         prost::Message::encode_to_vec(&descriptors),
     )
     .unwrap();
-    tonic_prost_build::configure()
-        .bytes(".")
-        .build_transport(false)
-        .out_dir(out)
-        .compile_fds(descriptors)
-        .unwrap();
 }
 
 #[test]
@@ -31,7 +46,7 @@ fn committed_stubs_are_current() {
     }
     let fresh = tempfile::tempdir().unwrap();
     generate(fresh.path());
-    for name in ["preheat.v1.rs", "descriptor.bin"] {
+    for name in ["preheat.v1.rs", "inference.rs", "descriptor.bin"] {
         assert!(
             fs::read(committed.join(name)).unwrap() == fs::read(fresh.path().join(name)).unwrap(),
             "{name} is stale: run PREHEAT_BLESS=1 cargo test -p preheat-proto and commit src/gen"

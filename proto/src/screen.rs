@@ -1,0 +1,163 @@
+//! A look at the outline of a [`ModelInferRequest`] before it is parsed.
+//!
+//! A parsed field can take a hundred times its bytes: two bytes are an empty tensor, a message of
+//! 64 MiB could be 30 million of them. The native protocol keeps all but payloads in one archive of
+//! bounded size; this protocol cannot, so here the same bound is held by counting: the bytes that are
+//! not payload, and the payloads.
+
+use std::{any::TypeId, marker::PhantomData};
+
+use prost::{Message, bytes::Buf};
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::{ProstCodec, ProstEncoder};
+
+use crate::{
+    error::{Code, Error},
+    inference::ModelInferRequest,
+    limits,
+};
+
+/// Where payloads lie in a [`ModelInferRequest`]: `raw_input_contents`, and
+/// `inputs.contents.bytes_contents`.
+const PAYLOADS: [&[usize]; 2] = [&[7], &[5, 5, 8]];
+
+/// Decodes as prost does, after [`outline`] has seen every [`ModelInferRequest`].
+#[derive(Clone, Debug)]
+pub struct ScreenedCodec<T, U>(PhantomData<fn() -> (T, U)>);
+
+/// See [`ScreenedCodec`].
+#[derive(Clone, Debug)]
+pub struct ScreenedDecoder<U>(PhantomData<fn() -> U>);
+
+impl<T, U> Default for ScreenedCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for ScreenedCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ScreenedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ScreenedDecoder(PhantomData)
+    }
+}
+
+impl<U: Message + Default + 'static> Decoder for ScreenedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // Shares the buffer: nothing is copied here, and fields of bytes are slices of it.
+        let message = buf.copy_to_bytes(buf.remaining());
+        if TypeId::of::<U>() == TypeId::of::<ModelInferRequest>() {
+            outline(&message)?;
+        }
+        let item = U::decode(message);
+        item.map(Some)
+            .map_err(|error| bad(format!("the message is not valid protobuf: {error}")).into())
+    }
+}
+
+/// Counts what a message holds, without building any of it.
+///
+/// # Errors
+/// [`Code::TooLarge`] for more than [`limits::MAX_PAYLOADS`] payloads or more than
+/// [`limits::MAX_META_BYTES`] of anything else; [`Code::BadRequest`] where it is not protobuf.
+pub fn outline(message: &[u8]) -> Result<(), Error> {
+    let mut counted = Counted::default();
+    counted.fields(message, &mut Vec::with_capacity(3))?;
+    let limit = limits::MAX_PAYLOADS;
+    if counted.payloads > limit {
+        let seen = counted.payloads;
+        let message = format!("the call has {seen} payloads, over {limit}: send fewer items");
+        return Err(Error::new(Code::TooLarge, message));
+    }
+    let (seen, limit) = (counted.rest, limits::MAX_META_BYTES);
+    if seen > limit {
+        let message = format!(
+            "the call has {seen} bytes beside raw_input_contents and bytes_contents, over {limit}: \
+             send tensors raw"
+        );
+        return Err(Error::new(Code::TooLarge, message));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Counted {
+    payloads: usize,
+    rest: usize,
+}
+
+impl Counted {
+    /// `path` holds the numbers of the fields around this message.
+    fn fields(&mut self, mut message: &[u8], path: &mut Vec<usize>) -> Result<(), Error> {
+        while !message.is_empty() {
+            let before = message.len();
+            let key = varint(&mut message)?;
+            path.push(key >> 3);
+            let mut payload = 0;
+            match key & 7 {
+                0 => drop(varint(&mut message)?),
+                1 => drop(take(&mut message, 8)?),
+                2 => {
+                    let length = varint(&mut message)?;
+                    let value = take(&mut message, length)?;
+                    if PAYLOADS.contains(&path.as_slice()) {
+                        self.payloads += 1;
+                        payload = length;
+                    } else if PAYLOADS.iter().any(|known| known.starts_with(path)) {
+                        self.fields(value, path)?;
+                        // Counted there.
+                        payload = length;
+                    }
+                }
+                5 => drop(take(&mut message, 4)?),
+                // Groups are of an older protobuf; this protocol has none.
+                _ => return Err(bad("the message is not valid protobuf".into())),
+            }
+            path.pop();
+            self.rest += before - message.len() - payload;
+        }
+        Ok(())
+    }
+}
+
+fn varint(bytes: &mut &[u8]) -> Result<usize, Error> {
+    let mut value = 0_u64;
+    for shift in (0..70).step_by(7) {
+        let byte = take(bytes, 1)?[0];
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        if byte < 0x80 {
+            return Ok(usize::try_from(value).unwrap_or(usize::MAX));
+        }
+    }
+    Err(bad(
+        "the message is not valid protobuf: a number does not end".into(),
+    ))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
+    bytes
+        .split_off(..count)
+        .ok_or_else(|| bad("the message is not valid protobuf: it ends within a field".into()))
+}
+
+fn bad(message: String) -> Error {
+    Error::new(Code::BadRequest, message)
+}
