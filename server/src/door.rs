@@ -33,7 +33,7 @@ async fn check(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respo
         shared.metrics.calls(status.code()).increment(1);
         return status.into_http();
     }
-    let is_encode = request.uri().path() == ENCODE;
+    let is_encode = ENCODE.contains(&request.uri().path());
     let seconds = is_encode.then(|| shared.metrics.wire_seconds.clone());
     call(next, body::watched(request, seconds)).await
 }

@@ -1,6 +1,6 @@
-//! `grpc.health.v1`: the whole replica (""), the service, and each model as `model:NAME`.
+//! `grpc.health.v1`: the whole replica (""), the services, and each model as `model:NAME`.
 
-use preheat_proto::v1::encoder_server::SERVICE_NAME;
+use preheat_proto::{inference::grpc_inference_service_server as inference, v1::encoder_server};
 use tonic_health::{
     ServingStatus,
     pb::health_server::{Health as HealthApi, HealthServer},
@@ -17,7 +17,7 @@ pub(crate) struct Health {
 }
 
 /// Names that come before those of the models, and stand for all of them.
-const FIXED: [&str; 2] = ["", SERVICE_NAME];
+const FIXED: [&str; 3] = ["", encoder_server::SERVICE_NAME, inference::SERVICE_NAME];
 
 impl Health {
     /// Everything serving. Names are registered at once because `Watch` refuses unknown ones.

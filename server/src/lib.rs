@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
-use preheat_proto::{FILE_DESCRIPTOR_SET, limits, v1::encoder_server::EncoderServer};
+use preheat_proto::{
+    FILE_DESCRIPTOR_SET, inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    limits, v1::encoder_server::EncoderServer,
+};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::oneshot,
@@ -23,6 +26,7 @@ mod config;
 mod door;
 mod error;
 mod health;
+mod inference;
 mod listen;
 mod logging;
 mod metrics;
@@ -50,6 +54,7 @@ pub use security::Security;
 use admin::{DRAINING, LOADING, Readiness};
 use engine::Engine;
 use health::Health;
+use inference::Inference;
 use metrics::Metrics;
 use service::Handlers;
 use stack::{Shared, stack};
@@ -154,6 +159,7 @@ async fn serve_until(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(native(&shared))
+        .add_service(open_inference(&shared))
         .serve_with_incoming_shutdown(incoming, async {
             let _ = closed.await;
         });
@@ -217,7 +223,7 @@ fn transport() -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE[1]))
 }
 
-fn native(shared: &Arc<Shared>) -> impl stack::Native {
+fn native(shared: &Arc<Shared>) -> impl stack::Routed {
     let handlers = Handlers {
         shared: Arc::clone(shared),
     };
@@ -225,6 +231,16 @@ fn native(shared: &Arc<Shared>) -> impl stack::Native {
         .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
     stack(service, shared)
+}
+
+fn open_inference(shared: &Arc<Shared>) -> impl stack::Routed {
+    let native = Handlers {
+        shared: Arc::clone(shared),
+    };
+    let service = GrpcInferenceServiceServer::new(Inference { native })
+        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
+    stack(inference::served_only(service, shared), shared)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

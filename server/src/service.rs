@@ -1,5 +1,5 @@
-//! The handlers: wire → engine → wire. Besides the stack, health and errors, the only file that
-//! knows gRPC.
+//! The native handlers: wire → engine → wire. Besides the stack, health, errors and the second
+//! protocol in `inference`, the only file that knows gRPC.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,10 +39,8 @@ impl v1::encoder_server::Encoder for Handlers {
         request: Request<v1::EncodeRequest>,
     ) -> Result<Response<v1::EncodeResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let ticket = extensions.get::<Place>().and_then(Place::take);
-        let timing = extensions.get::<Timing>().copied();
-        let timing = timing.ok_or_else(|| Status::internal("the deadline layer is missing"))?;
-        Ok(self.answer(request, ticket, timing).await?)
+        let passed = Passed::through(&extensions)?;
+        Ok(self.answer(request, passed).await?)
     }
 
     async fn info(
@@ -70,12 +68,37 @@ impl v1::encoder_server::Encoder for Handlers {
     }
 }
 
+/// What a call brings along from the layers.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// Its place, if a header asked for one.
+    ticket: Option<Ticket>,
+    timing: Timing,
+}
+
+impl Passed {
+    /// Takes it out of a request's extensions.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the stack is put together wrongly.
+    pub(crate) fn through(extensions: &tonic::Extensions) -> Result<Self, Status> {
+        let timing = extensions.get::<Timing>().copied();
+        Ok(Self {
+            ticket: extensions.get::<Place>().and_then(Place::take),
+            timing: timing.ok_or_else(|| Status::internal("the deadline layer is missing"))?,
+        })
+    }
+}
+
 impl Handlers {
-    async fn answer(
+    /// Serves a call, whichever protocol it came by.
+    ///
+    /// # Errors
+    /// Why nothing in it can be served.
+    pub(crate) async fn answer(
         &self,
         request: v1::EncodeRequest,
-        ticket: Option<Ticket>,
-        timing: Timing,
+        Passed { ticket, timing }: Passed,
     ) -> Result<Response<v1::EncodeResponse>, Error> {
         let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta)?;
         let asked = meta.view();
@@ -114,9 +137,15 @@ impl Handlers {
     }
 
     fn model(&self, request: &v1::EncodeRequest) -> Result<Arc<Generation>, Error> {
-        let v1::EncodeRequest {
-            model, fingerprint, ..
-        } = request;
+        self.find(&request.model, &request.fingerprint)
+    }
+
+    /// The weights of a model: those of this fingerprint, or where it is empty the newest.
+    ///
+    /// # Errors
+    /// [`Code::UnknownModel`], naming those served; [`Code::WrongFingerprint`], naming those of the
+    /// model.
+    pub(crate) fn find(&self, model: &str, fingerprint: &str) -> Result<Arc<Generation>, Error> {
         let found = self.shared.engine.model(model, fingerprint);
         found.map_err(|missing| match missing {
             Missing::Name(served) => Error::new(
@@ -292,6 +321,6 @@ fn wire_dtype(dtype: preheat_models::DType) -> DType {
 }
 
 /// At most so many bytes of a text, cut between characters.
-fn shorten(text: &str, bytes: usize) -> &str {
+pub(crate) fn shorten(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
-use preheat_proto::{Code, Error, headers, v1::encoder_server::EncoderServer};
+use preheat_proto::{Code, Error, headers};
 use tokio::sync::Semaphore;
 use tonic::{Status, body::Body, server::NamedService, service::LayerExt};
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -23,13 +23,22 @@ use crate::{
     metrics::Metrics,
     orca::{self, Rate},
     security::Tokens,
-    service::Handlers,
     trace,
     watch::Current,
 };
 
-/// The method whose calls cost something.
-pub(crate) const ENCODE: &str = "/preheat.v1.Encoder/Encode";
+/// The methods whose calls cost something.
+pub(crate) const ENCODE: [&str; 2] = [
+    "/preheat.v1.Encoder/Encode",
+    "/inference.GRPCInferenceService/ModelInfer",
+];
+
+/// Probes, which must also be answered while draining: the answer is what they are for.
+const PROBES: [&str; 3] = [
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+    "/inference.GRPCInferenceService/ModelReady",
+];
 
 /// Encode calls that one replica holds at a time, in whatever state. With the limit on a message it
 /// bounds what bodies can occupy.
@@ -76,7 +85,7 @@ pub(crate) struct Timing {
 pub(crate) struct Place(Arc<Mutex<Option<Ticket>>>);
 
 /// A service that tonic can route to.
-pub(crate) trait Native:
+pub(crate) trait Routed:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
     + NamedService
     + Clone
@@ -86,7 +95,7 @@ pub(crate) trait Native:
 {
 }
 
-impl<S> Native for S where
+impl<S> Routed for S where
     S: Service<
             Request<Body>,
             Response = Response<Body>,
@@ -100,9 +109,9 @@ impl<S> Native for S where
 {
 }
 
-/// The native service behind its layers. Health and reflection stay outside: they must answer
-/// however full the replica is.
-pub(crate) fn stack(service: EncoderServer<Handlers>, shared: &Arc<Shared>) -> impl Native {
+/// A service that costs something, behind its layers. Health and reflection stay outside: they must
+/// answer however full the replica is.
+pub(crate) fn stack(service: impl Routed, shared: &Arc<Shared>) -> impl Routed {
     let layer = |f: Around| around(Arc::clone(shared), f);
     ServiceBuilder::new()
         // Outermost, so that it sees every answer, also those that the layers below give.
@@ -148,6 +157,11 @@ impl Shared {
         self.draining.store(true, Ordering::SeqCst);
     }
 
+    /// Whether new calls are refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// Completes when no call is open any more.
     pub(crate) async fn all_calls_done(&self) {
         // Never closed, so this cannot fail.
@@ -174,7 +188,7 @@ async fn trace(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respo
     span.record("code", tracing::field::debug(code));
     tracing::debug!(parent: &span, ?took, "answered");
     shared.metrics.calls(code).increment(1);
-    if path != ENCODE {
+    if !ENCODE.contains(&path.as_str()) {
         return response;
     }
     shared.metrics.call_seconds.record(took);
@@ -203,11 +217,15 @@ async fn deadline(shared: Arc<Shared>, mut request: Request<Body>, next: Next) -
 }
 
 async fn gate(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Response<Body> {
-    let costs = request.uri().path() == ENCODE;
+    let path = request.uri().path();
+    if PROBES.contains(&path) {
+        return call(next, request).await;
+    }
+    let costs = ENCODE.contains(&path);
     let permit = costs.then(|| Arc::clone(&shared.calls).try_acquire_owned());
     // Looked at with the permit in hand, so that draining waits for whoever passes here; and before
     // the permit, because draining itself takes all that are free.
-    if shared.draining.load(Ordering::SeqCst) {
+    if shared.is_draining() {
         shared.metrics.sheds.draining.increment(1);
         let message = "this replica is draining: send the call to another";
         return refuse(Error::new(Code::Unavailable, message).retry_after(DRAIN_PUSHBACK));
@@ -246,7 +264,7 @@ async fn admission(shared: Arc<Shared>, mut request: Request<Body>, next: Next) 
     call(next, request).await
 }
 
-/// What is below, which cannot fail.
+/// What the layers below answer, which cannot fail.
 pub(crate) async fn call(next: Next, request: Request<Body>) -> Response<Body> {
     match next.oneshot(request).await {
         Ok(response) => response,
@@ -254,7 +272,8 @@ pub(crate) async fn call(next: Next, request: Request<Body>) -> Response<Body> {
     }
 }
 
-fn refuse(error: Error) -> Response<Body> {
+/// An answer without a body.
+pub(crate) fn refuse(error: Error) -> Response<Body> {
     Status::from(error).into_http()
 }
 

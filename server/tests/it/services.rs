@@ -43,7 +43,13 @@ async fn info_says_what_a_client_plans_with() {
 async fn health_of_the_whole_the_service_and_each_model() {
     let replica = Replica::start(&["--model", "m=synthetic"]).await;
     let mut client = HealthClient::new(replica.channel.clone());
-    for service in ["", "preheat.v1.Encoder", "model:m"] {
+    let services = [
+        "",
+        "preheat.v1.Encoder",
+        "inference.GRPCInferenceService",
+        "model:m",
+    ];
+    for service in services {
         let service = service.to_owned();
         let answer = client.check(HealthCheckRequest { service }).await.unwrap();
         assert_eq!(answer.get_ref().status(), ServingStatus::Serving);
@@ -86,6 +92,10 @@ async fn reflection_lists_the_services_in_both_versions() {
         .collect();
     assert!(names.contains(&"preheat.v1.Encoder"), "{names:?}");
     assert!(names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    assert!(
+        names.contains(&"inference.GRPCInferenceService"),
+        "{names:?}"
+    );
 
     use pb::v1alpha;
     let mut client =
