@@ -1,4 +1,5 @@
-//! A look at the outline of a [`ModelInferRequest`] before it is parsed.
+//! Bytes of strangers in the open protocol: the outline of a [`ModelInferRequest`], looked at before it
+//! is parsed, and the elements of a raw tensor.
 //!
 //! A parsed field can take a hundred times its bytes: two bytes are an empty tensor, a message of
 //! 64 MiB could be 30 million of them. The native protocol keeps all but payloads in one archive of
@@ -7,7 +8,8 @@
 
 use std::{any::TypeId, marker::PhantomData};
 
-use prost::{Message, bytes::Buf};
+use bytes::{Buf, Bytes};
+use prost::Message;
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder},
@@ -96,6 +98,37 @@ pub fn outline(message: &[u8]) -> Result<(), Error> {
         return Err(Error::new(Code::TooLarge, message));
     }
     Ok(())
+}
+
+/// Cuts a raw tensor of BYTES into its elements, which share its memory. `name` is for messages.
+///
+/// # Errors
+/// [`Code::BadRequest`] where lengths do not add up, or for more than [`limits::MAX_PAYLOADS`].
+pub fn elements(name: &str, raw: &Bytes) -> Result<Vec<Bytes>, Error> {
+    let layout = "in raw_input_contents each element is its length in 4 bytes, little-endian, and \
+                  then its bytes";
+    let mut left = raw.clone();
+    let mut elements = Vec::new();
+    while !left.is_empty() {
+        let index = elements.len();
+        // Before a swarm of empty elements takes memory.
+        if index == limits::MAX_PAYLOADS {
+            return Err(bad(format!("`{name}` has more than {index} elements")));
+        }
+        let length = left.try_get_u32_le().map_err(|_| {
+            bad(format!(
+                "`{name}` ends within the length of element {index}: {layout}"
+            ))
+        })? as usize;
+        if length > left.len() {
+            let rest = left.len();
+            return Err(bad(format!(
+                "element {index} of `{name}` claims {length} bytes, but {rest} are left: {layout}"
+            )));
+        }
+        elements.push(left.split_to(length));
+    }
+    Ok(elements)
 }
 
 #[derive(Default)]

@@ -12,7 +12,7 @@ use preheat_proto::{
         model_infer_response as response, model_metadata_response::TensorMetadata,
     },
     limits,
-    screen::outline,
+    screen::{elements, outline},
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -171,6 +171,42 @@ proptest! {
         if ModelInferRequest::decode(bytes.as_slice()).is_ok() && !has_group(&bytes) {
             prop_assert!(outline(&bytes).is_ok());
         }
+    }
+}
+
+proptest! {
+    /// Either the elements are all there is, or it is refused.
+    #[test]
+    fn elements_are_the_whole_tensor(raw in prop::collection::vec(0_u8..4, 0..64)) {
+        let raw = Bytes::from(raw);
+        if let Ok(elements) = elements("image", &raw) {
+            let joined = |element: &Bytes| [&(element.len() as u32).to_le_bytes(), &element[..]].concat();
+            let whole: Vec<u8> = elements.iter().flat_map(joined).collect();
+            prop_assert_eq!(whole, raw);
+        }
+    }
+}
+
+#[test]
+fn elements_that_do_not_add_up() {
+    let cut = |raw: &'static [u8]| elements("image", &Bytes::from_static(raw));
+    assert_eq!(cut(b"").unwrap(), [""; 0]);
+    assert_eq!(cut(b"\x02\0\0\0ab\0\0\0\0").unwrap(), ["ab", ""]);
+    for (raw, say) in [
+        (&b"\x02\0\0"[..], "length of element 0"),
+        (
+            b"\0\0\0\0\x02\0\0\0a",
+            "element 1 of `image` claims 2 bytes, but 1",
+        ),
+        (b"\xff\xff\xff\xff", "claims 4294967295 bytes, but 0"),
+        (
+            &[0; 4 * limits::MAX_PAYLOADS + 4],
+            "more than 4096 elements",
+        ),
+    ] {
+        let error = cut(raw).unwrap_err();
+        assert_eq!(error.code, Code::BadRequest);
+        assert!(error.message.contains(say), "{error}");
     }
 }
 

@@ -1,10 +1,11 @@
 //! Input tensors → payloads. Nothing is copied: payloads are slices of the message.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use preheat_proto::{
     Code, Error, Source,
     inference::{InferTensorContents, model_infer_request::InferInputTensor},
     limits,
+    screen::elements,
 };
 
 use crate::service::shorten;
@@ -67,7 +68,7 @@ fn files(input: &InferInputTensor, raw: Option<&Bytes>) -> Result<Pictures, Erro
     };
     let (frames, count) = counts(input, items, frames)?;
     let payloads = match (raw, &input.contents) {
-        (Some(raw), contents) if is_empty(contents.as_ref()) => elements(raw)?,
+        (Some(raw), contents) if is_empty(contents.as_ref()) => elements(&input.name, raw)?,
         (None, Some(contents)) => contents.bytes_contents.clone(),
         (None, None) => Vec::new(),
         (Some(_), _) => return Err(twice(input)),
@@ -157,35 +158,6 @@ fn counts(input: &InferInputTensor, items: i64, frames: i64) -> Result<(u32, usi
         ))
     })?;
     Ok((frames as u32, items * frames))
-}
-
-/// Cuts a raw tensor of BYTES into its elements.
-fn elements(raw: &Bytes) -> Result<Vec<Bytes>, Error> {
-    let mut left = raw.clone();
-    let mut elements = Vec::new();
-    while !left.is_empty() {
-        // The shape allows no more either; stops before a swarm of empty elements takes memory.
-        if elements.len() == limits::MAX_PAYLOADS {
-            let most = limits::MAX_PAYLOADS;
-            return Err(bad(format!("`image` has more than {most} elements")));
-        }
-        let index = elements.len();
-        let layout = "in raw_input_contents each element is its length in 4 bytes, little-endian, \
-                      and then its bytes";
-        let length = left.try_get_u32_le().map_err(|_| {
-            bad(format!(
-                "`image` ends within the length of element {index}: {layout}"
-            ))
-        })? as usize;
-        if length > left.len() {
-            let rest = left.len();
-            return Err(bad(format!(
-                "element {index} of `image` claims {length} bytes, but {rest} are left: {layout}"
-            )));
-        }
-        elements.push(left.split_to(length));
-    }
-    Ok(elements)
 }
 
 fn is_empty(contents: Option<&InferTensorContents>) -> bool {
