@@ -1,7 +1,10 @@
 //! The native handlers: wire → engine → wire. Besides the stack, health, errors and the second
 //! protocol in `inference`, the only file that knows gRPC.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use preheat_models::{Posterior, Scale, image};
@@ -227,6 +230,9 @@ impl Handlers {
             .enumerate()
             .map(item)
             .collect();
+        if items.iter().any(|item| item.code == ItemCode::Internal) {
+            self.shared.fault_rate.tick(Instant::now());
+        }
         let good = items.iter().filter(|item| item.code == ItemCode::Ok);
         metrics.items_ok.increment(good.count() as u64);
         let [channels, frames, height, width] = answer.shape.map(|side| side as u32);

@@ -68,7 +68,8 @@ pub(crate) struct Shared {
     calls: Arc<Semaphore>,
     /// Encode calls.
     pub(crate) call_rate: Rate,
-    /// Those that failed by a fault of this replica.
+    /// Those with items that failed by a fault of this replica. Not those answered INTERNAL: that
+    /// is what tonic says to a message that is none, and strangers could paint a replica black.
     pub(crate) fault_rate: Rate,
     draining: AtomicBool,
 }
@@ -192,11 +193,7 @@ async fn trace(shared: Arc<Shared>, request: Request<Body>, next: Next) -> Respo
         return response;
     }
     shared.metrics.call_seconds.record(took);
-    let now = Instant::now();
-    shared.call_rate.tick(now);
-    if code == tonic::Code::Internal {
-        shared.fault_rate.tick(now);
-    }
+    shared.call_rate.tick(Instant::now());
     orca::report(&shared, response)
 }
 

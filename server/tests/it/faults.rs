@@ -3,7 +3,10 @@
 use preheat_models::{Error, PixelData, Pixels};
 use preheat_proto::ItemCode;
 
-use crate::harness::{Ask, Replica, scripted};
+use crate::{
+    harness::{Ask, Replica, scripted},
+    peers::load,
+};
 
 fn first_pixel(pixels: &Pixels) -> u8 {
     match &pixels.data {
@@ -36,7 +39,13 @@ async fn the_device_thread_survives_a_panic() {
     let (code, message) = reply.items[3].as_ref().unwrap_err();
     assert_eq!(*code, ItemCode::Internal);
     assert!(message.contains("out of memory"), "{message}");
-    replica.encode(&Ask::new(8, 8).grey(3)).await.unwrap();
+    let mut client = replica.client();
+    let answer = client
+        .encode(Ask::new(8, 8).grey(3).request())
+        .await
+        .unwrap();
+    // Balancers hear of it.
+    assert!(load(answer.metadata().clone().into_headers()).eps > 0.0);
     replica.stopped().await;
 }
 

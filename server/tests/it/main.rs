@@ -8,6 +8,7 @@ mod drain;
 mod encode;
 mod faults;
 mod files;
+mod fuzz;
 mod harness;
 mod infer;
 mod infer_around;

@@ -34,7 +34,7 @@ async fn a_stalled_body_is_answered_at_its_deadline() {
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     }
     // Cut inside the message: said to be wrong, at once.
-    let answer = raw.call(&[], prefix(PROMISE)).await.unwrap();
+    let answer = soon(raw.call(&[], prefix(PROMISE))).await.unwrap();
     assert_ne!(answer.status().unwrap().code(), Code::Ok);
     replica.encode(&Ask::new(8, 8).grey(1)).await.unwrap();
 }
@@ -120,7 +120,7 @@ async fn connections_are_bounded() {
 
 /// `xds.data.orca.v3.OrcaLoadReport`, as others declare it.
 #[derive(Clone, PartialEq, Message)]
-struct Load {
+pub(crate) struct Load {
     #[prost(double, tag = "1")]
     cpu_utilization: f64,
     #[prost(btree_map = "string, double", tag = "4")]
@@ -128,14 +128,14 @@ struct Load {
     #[prost(double, tag = "6")]
     rps_fractional: f64,
     #[prost(double, tag = "7")]
-    eps: f64,
+    pub(crate) eps: f64,
     #[prost(btree_map = "string, double", tag = "8")]
     named_metrics: BTreeMap<String, f64>,
     #[prost(double, tag = "9")]
     application_utilization: f64,
 }
 
-fn load(headers: http::HeaderMap) -> Load {
+pub(crate) fn load(headers: http::HeaderMap) -> Load {
     let metadata = MetadataMap::from_headers(headers);
     let value = metadata.get_bin("endpoint-load-metrics-bin");
     Load::decode(value.expect("a load report").to_bytes().unwrap()).unwrap()
@@ -157,7 +157,7 @@ async fn answers_say_how_loaded_the_replica_is() {
 
     // A refusal has no trailers of its own, and carries the report beside the status.
     let one = body(Ask::new(64, 64).grey(3));
-    let refused = raw.call(&[], one.clone()).await.unwrap();
+    let refused = soon(raw.call(&[], one.clone())).await.unwrap();
     assert_eq!(refused.status().unwrap().code(), Code::ResourceExhausted);
     let seen = load(refused.headers);
     assert_eq!(seen.application_utilization, 1.0);
@@ -166,7 +166,7 @@ async fn answers_say_how_loaded_the_replica_is() {
 
     drop(gate);
     soon(waiting).await.unwrap().unwrap();
-    let served = raw.call(&[], one).await.unwrap();
+    let served = soon(raw.call(&[], one)).await.unwrap();
     assert_eq!(served.status().unwrap().code(), Code::Ok);
     assert!(served.body.len() > 64 * 64 / 64 * 4 * 4);
     assert!(!served.headers.contains_key("endpoint-load-metrics-bin"));

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
+    thread::JoinHandle,
 };
 
 use preheat_proto::v1;
@@ -11,12 +12,16 @@ use preheat_proto::v1;
 use crate::harness::{Ask, client, connect, eventually, soon};
 
 /// A child that does not outlive its test.
-pub(crate) struct Program(Child);
+pub(crate) struct Program {
+    child: Child,
+    /// Reads along, or a full pipe would stop the program.
+    log: Option<JoinHandle<String>>,
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -38,9 +43,16 @@ impl Program {
     /// Starts it and reads the address that it prints.
     pub(crate) fn start(options: &[&str]) -> (Self, SocketAddr) {
         let options = [&["--listen", "127.0.0.1:0"], options].concat();
-        let mut program = Self(command(&options).spawn().unwrap());
+        let mut child = command(&options).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = Some(std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        }));
+        let mut program = Self { child, log };
         let mut line = String::new();
-        let stdout = program.0.stdout.take().unwrap();
+        let stdout = program.child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").expect(&line);
         (program, address.trim().parse().unwrap())
@@ -48,7 +60,7 @@ impl Program {
 
     /// Bytes of its memory that are resident.
     pub(crate) fn resident(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.0.id());
+        let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib: u64 = line
@@ -61,7 +73,7 @@ impl Program {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         let sent = Command::new("kill")
             .args(["-s", name, &pid])
             .status()
@@ -72,22 +84,16 @@ impl Program {
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let mut status = None;
         eventually(|| {
-            status = self.0.try_wait().unwrap();
+            status = self.child.try_wait().unwrap();
             std::future::ready(status.is_some())
         })
         .await;
         status.unwrap()
     }
 
+    /// What it logged, once it has ended.
     pub(crate) fn stderr(&mut self) -> String {
-        let mut text = String::new();
-        self.0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        text
+        self.log.take().unwrap().join().unwrap()
     }
 }
 

@@ -65,7 +65,7 @@ impl Raw {
         sender.send_request(request, false)
     }
 
-    /// A whole exchange.
+    /// A whole exchange, however long it takes.
     pub(crate) async fn call(
         &self,
         headers: &[(String, Vec<u8>)],
@@ -74,7 +74,7 @@ impl Raw {
         let (response, mut sending) = self.open(headers).await?;
         // A replica that refuses from the headers may be done before all is sent.
         let _ = sending.send_data(body, true);
-        soon(read(response)).await
+        read(response).await
     }
 }
 
