@@ -61,20 +61,23 @@ async fn promises_cost_no_memory_and_bounded_places() {
 
     // All places taken: refused with a pushback, not left waiting; and free again when they go.
     let third = Raw::connect(address).await;
-    for _ in 0..56 {
-        let (response, mut sending) = third.open(&[]).await.unwrap();
-        sending.send_data(prefix(PROMISE), false).unwrap();
-        held.push((response, sending));
-    }
-    eventually(async || {
-        let refused = Ask::new(8, 8).grey(3).send(&mut client.clone()).await;
-        refused.is_err_and(|status| {
-            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-            status.message().contains("256 calls are open")
-        })
+    let mut more = Vec::new();
+    let refused = soon(async {
+        while Ask::new(8, 8).grey(3).send(&mut client).await.is_ok() {
+            let (response, mut sending) = third.open(&[]).await.unwrap();
+            sending.send_data(prefix(PROMISE), false).unwrap();
+            more.push((response, sending));
+        }
+        Ask::new(8, 8).grey(3).send(&mut client).await.unwrap_err()
     })
     .await;
-    drop((held, connections, third));
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(
+        refused.message().contains("256 calls are open"),
+        "{refused}"
+    );
+    assert!(more.len() > 50, "{}", more.len());
+    drop((held, more, connections, third));
     eventually(async || {
         Ask::new(8, 8)
             .grey(4)
