@@ -19,13 +19,13 @@ fn item(value: u8) -> Ask {
 
 fn start(replica: &Replica, ask: Ask) -> tokio::task::JoinHandle<Result<Reply, tonic::Status>> {
     let mut client = replica.client();
-    tokio::spawn(async move { ask.send(&mut client).await })
+    tokio::spawn(async move { ask.insist(&mut client).await })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_work_at_the_same_time_and_give_the_same() {
     let (gates, models) = Gate::on_devices::<2>();
-    let replica = Replica::with_models(&[], models).await;
+    let replica = Replica::with_models(&["--max-batch", "1"], models).await;
     let calls = [1, 2].map(|value| start(&replica, item(value)));
     // Neither is let through before the other has begun.
     for gate in &gates {
@@ -45,8 +45,10 @@ async fn whoever_left_or_came_too_late_costs_no_device_anything() {
     let (gates, models) = Gate::on_devices::<2>();
     // Room for three items.
     let replica = Replica::with_models(&["--queue-pixels", "12288"], models).await;
-    let first = [1, 2].map(|value| start(&replica, item(value)));
+    let mut first = Vec::new();
     for gate in &gates {
+        // One after the other, or they would share a batch.
+        first.push(start(&replica, item(1)));
         gate.entered().await;
     }
     let cancelled = start(&replica, item(3));
@@ -55,7 +57,7 @@ async fn whoever_left_or_came_too_late_costs_no_device_anything() {
     eventually(|| has_room(&replica, 4096)).await;
 
     let late = item(4).header("grpc-timeout", "300m");
-    let status = replica.encode(&late).await.unwrap_err();
+    let status = late.insist(&mut replica.client()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     eventually(|| has_room(&replica, 4096)).await;
 

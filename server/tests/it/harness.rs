@@ -10,7 +10,7 @@ use preheat_proto::{
 };
 use preheat_server::{Args, Config, Model, Models};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 /// No test waits longer than this for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -189,6 +189,24 @@ impl Ask {
     pub(crate) async fn send(&self, client: &mut EncoderClient<Channel>) -> Result<Reply, Status> {
         let response = soon(client.encode(self.request())).await?.into_inner();
         Ok(Reply::open(self, &response))
+    }
+}
+
+impl Ask {
+    /// Sends it again while the answer is "busy": whoever asks whether there is room takes it for
+    /// that moment.
+    pub(crate) async fn insist(
+        &self,
+        client: &mut EncoderClient<Channel>,
+    ) -> Result<Reply, Status> {
+        loop {
+            match self.send(client).await {
+                Err(status) if status.code() == Code::ResourceExhausted => {
+                    tokio::task::yield_now().await;
+                }
+                other => return other,
+            }
+        }
     }
 }
 

@@ -99,15 +99,7 @@ async fn a_cancelled_call_frees_its_place_and_is_not_encoded() {
     let replica = Replica::with_models(&ROOM_FOR_TWO, models).await;
     let start = |value| {
         let mut client = replica.client();
-        tokio::spawn(async move {
-            loop {
-                match Ask::new(64, 64).grey(value).send(&mut client).await {
-                    // A question below, whether there is room, can hold the room for a moment.
-                    Err(status) if status.code() == Code::ResourceExhausted => {}
-                    other => break other,
-                }
-            }
-        })
+        tokio::spawn(async move { Ask::new(64, 64).grey(value).insist(&mut client).await })
     };
     let first = start(1);
     gate.entered().await;
