@@ -23,15 +23,16 @@ impl fmt::Display for Found {
 
 /// The devices that this build can use and that are there, the best first and the CPU last.
 pub fn devices() -> Vec<Found> {
-    let mut found = Vec::new();
     #[cfg(feature = "cpu")]
-    found.extend(crate::device::find());
-    found.push(Found {
+    let found = crate::device::find().into_iter();
+    #[cfg(not(feature = "cpu"))]
+    let found = std::iter::empty();
+    let cpu = Found {
         device: Device::Cpu,
         name: "this machine's processor".to_owned(),
         automatic: true,
-    });
-    found
+    };
+    found.chain([cpu]).collect()
 }
 
 /// From `auto`, or a list such as `cuda:0,cuda:1`, to devices. `auto` takes every GPU of the best kind

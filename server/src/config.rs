@@ -73,7 +73,8 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "PREHEAT_DECODE_THREADS")]
     pub decode_threads: Option<NonZeroUsize>,
 
-    /// Output pixels of a device batch [default: what the model prefers on the device]
+    /// Output pixels of a device batch [default: measured at the start; on the CPU what the model
+    /// prefers]
     #[arg(long, value_name = "N", env = "PREHEAT_BATCH_PIXELS")]
     pub batch_pixels: Option<u64>,
 

@@ -22,6 +22,7 @@ mod finish;
 mod generation;
 mod item;
 mod lane;
+mod probe;
 mod queue;
 mod schedule;
 mod trial;
@@ -29,6 +30,7 @@ mod trial;
 pub(crate) use catalogue::{Catalogue, Missing};
 pub(crate) use generation::Generation;
 pub(crate) use item::{Answer, Call, Fault, FaultKind, Recipe, Shape, Source};
+pub(crate) use probe::probe;
 pub(crate) use queue::{Queue, Ticket};
 pub(crate) use trial::prove;
 

@@ -103,8 +103,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot serve metrics on {address}"))?;
             tracing::info!("/metrics, /livez and /readyz on {address}");
         }
-        let models = config.open_models()?;
+        let mut models = config.open_models()?;
         introduce(&models);
+        if config.engine.batch_pixels.is_none() {
+            models.measure(config.engine.max_batch);
+        }
         signals::on_hangup(models.reloader()).context("cannot listen for signals")?;
         let stop = signals::first().context("cannot listen for signals")?;
         let listener = socket

@@ -3,10 +3,10 @@
 use std::{sync::Arc, thread};
 
 use anyhow::{Context, anyhow, bail};
-use preheat_models::{Encoder, Fingerprint};
+use preheat_models::{Device, Encoder, Fingerprint};
 
 use crate::{
-    engine::{Model, Opened, prove},
+    engine::{Measured, Model, Opened, probe, prove},
     reload::{Asks, Reloader},
 };
 
@@ -73,6 +73,20 @@ impl Models {
         self.reloads.0.clone()
     }
 
+    /// Finds out how large batches of at most so many items should be. Not on the CPU, where what
+    /// the model prefers is known to do, and where trying would take long.
+    pub(crate) fn measure(&mut self, max_batch: usize) {
+        for Model { name, opened } in &mut self.models {
+            thread::scope(|scope| {
+                for (opened, device) in opened.iter_mut().zip(&self.devices) {
+                    if opened.encoder.spec().device != Device::Cpu {
+                        scope.spawn(|| measure(name, opened, device, max_batch));
+                    }
+                }
+            });
+        }
+    }
+
     /// Names, and what they are on each device.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[Opened])> {
         self.models
@@ -134,6 +148,17 @@ impl Again {
             };
             threads.into_iter().map(join).collect()
         })
+    }
+}
+
+fn measure(name: &str, opened: &mut Opened, device: &str, max_batch: usize) {
+    opened.measured = probe(opened.encoder.as_mut(), max_batch);
+    match opened.measured {
+        Some(Measured { batch_pixels, rate }) => {
+            let rate = rate as u64;
+            tracing::info!(batch_pixels, rate, "model `{name}` measured on {device}");
+        }
+        None => tracing::warn!("model `{name}` could not be measured on {device}"),
     }
 }
 

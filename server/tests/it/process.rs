@@ -148,6 +148,59 @@ async fn metrics_show_the_queue_and_a_second_signal_ends_at_once() {
     assert!(soon(call).await.unwrap().is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_loses_nothing_that_was_admitted() {
+    let free = free_address();
+    let metrics = free.to_string();
+    // Each of the 40 calls takes 60 ms of the device: the gauge is a second old at most.
+    let model = "m=synthetic:ms-per-megapixel=14648";
+    let options = ["--model", model, "--metrics-listen", &metrics];
+    let (mut program, address) = Program::start(&options);
+    let channel = connect(address).await;
+    let calls: Vec<_> = (0..40_u8)
+        .map(|value| {
+            let mut client = client(channel.clone());
+            let ask = Ask::new(64, 64).grey(value);
+            tokio::spawn(async move { (value, ask.send(&mut client).await) })
+        })
+        .collect();
+    // All are inside, on the way through, or answered: nothing is still on its way here.
+    eventually(|| {
+        let page = page(free);
+        let number = |name: &str| -> u64 {
+            let line = page.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0, |value| value.trim().parse().unwrap())
+        };
+        let inside = number("preheat_queued_pixels ") / 4096;
+        let answered = number("preheat_items_total{outcome=\"ok\"} ");
+        std::future::ready(inside + answered >= 40 && answered < 40)
+    })
+    .await;
+    program.signal("TERM");
+    for call in calls {
+        let (value, reply) = soon(call).await.unwrap();
+        let expected = f32::from(value) / 127.5 - 1.0;
+        assert!((reply.unwrap().latent(0)[0] - expected).abs() < 1e-5);
+    }
+    assert_eq!(program.exit().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_models_again_and_goes_on_serving() {
+    let free = free_address();
+    let metrics = free.to_string();
+    let options = ["--model", "m=synthetic", "--metrics-listen", &metrics];
+    let (mut program, address) = Program::start(&options);
+    let mut client = client(connect(address).await);
+    program.signal("HUP");
+    let looked = "preheat_reloads_total{outcome=\"unchanged\"} 1";
+    eventually(|| std::future::ready(page(free).contains(looked))).await;
+    Ask::new(8, 8).grey(3).send(&mut client).await.unwrap();
+    program.signal("TERM");
+    assert_eq!(program.exit().await.code(), Some(0));
+    assert!(program.stderr().contains("no model has changed"));
+}
+
 /// A port that was free a moment ago.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
