@@ -187,8 +187,5 @@ pub(crate) fn probabilistic() -> Vec<Model> {
         },
         ..inner.spec().clone()
     };
-    vec![Model {
-        name: "m".into(),
-        encoder: Box::new(Probabilistic(inner, spec)),
-    }]
+    vec![Model::new("m", vec![Box::new(Probabilistic(inner, spec))])]
 }

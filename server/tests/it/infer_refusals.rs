@@ -309,10 +309,8 @@ impl Encoder for Broken {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_model_are_not_the_callers() {
-    let models = vec![Model {
-        name: "m".into(),
-        encoder: Box::new(Broken(Synthetic::new(Default::default()))),
-    }];
+    let broken = Broken(Synthetic::new(Default::default()));
+    let models = vec![Model::new("m", vec![Box::new(broken)])];
     let replica = Replica::with_models(&[], models).await;
     assert_refused(&replica, &pixels(), Code::FailedPrecondition, "pixels[0]: ").await;
     let black = Infer::pixels(&[1, 8, 8, 3], vec![0; 192]);

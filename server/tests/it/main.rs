@@ -8,6 +8,7 @@ mod devices;
 mod drain;
 mod encode;
 mod faults;
+mod figures;
 mod files;
 mod fuzz;
 mod harness;

@@ -17,7 +17,7 @@ use crate::harness::{Ask, Replica, eventually, soon};
 
 /// What the source of the model holds, and what was made of it.
 #[derive(Clone, Default)]
-struct Shelf {
+pub(crate) struct Shelf {
     version: Arc<Mutex<u64>>,
     fault: Arc<Mutex<Option<Fault>>>,
     opened: Arc<AtomicUsize>,
@@ -61,7 +61,7 @@ impl Encoder for Weights {
 }
 
 impl Shelf {
-    fn set(&self, version: u64) {
+    pub(crate) fn set(&self, version: u64) {
         *self.version.lock().unwrap() = version;
     }
 
@@ -97,7 +97,7 @@ impl Shelf {
     }
 
     /// A replica that serves it as `m` on so many devices.
-    async fn replica(&self, devices: usize, options: &[&str]) -> (Replica, Reloader) {
+    pub(crate) async fn replica(&self, devices: usize, options: &[&str]) -> (Replica, Reloader) {
         let shelf = self.clone();
         let open = Arc::new(move |_: &str, device| shelf.open(device));
         let devices = (0..devices).map(|device| format!("pretended:{device}"));
