@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use preheat_models::{DType, Device, Options, Source};
+use preheat_models::{DType, Device, Found, Options, Source};
 use preheat_proto::limits;
 
 use crate::{engine::Settings, models::Models, security::Security};
@@ -148,6 +148,8 @@ pub struct Config {
     pub models: Vec<(String, Source)>,
     /// Where they run: each on each.
     pub devices: Vec<Device>,
+    /// What `auto` chose them from; empty where they were named.
+    pub found: Vec<Found>,
     /// What they compute in; `None` leaves it to each of them.
     pub dtype: Option<DType>,
     /// Whether they tile large pictures.
@@ -195,12 +197,14 @@ impl TryFrom<&Args> for Config {
         if args.queue_pixels == 0 || args.batch_pixels == Some(0) {
             bail!("--queue-pixels and --batch-pixels must be at least 1");
         }
+        let (devices, found) = devices(&args.device)?;
         let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             listen: args.listen,
             metrics_listen: args.metrics_listen,
             models,
-            devices: devices(&args.device)?,
+            devices,
+            found,
             dtype: match args.dtype.as_str() {
                 "auto" => None,
                 name => Some(name.parse().context("--dtype")?),
@@ -230,6 +234,12 @@ impl Config {
     /// # Errors
     /// What is missing, and where it was looked for.
     pub fn open_models(&self) -> anyhow::Result<Models> {
+        if !self.found.is_empty() {
+            let found: Vec<_> = self.found.iter().map(ToString::to_string).collect();
+            let chosen: Vec<_> = self.devices.iter().map(ToString::to_string).collect();
+            let (found, chosen) = (found.join(", "), chosen.join(", "));
+            tracing::info!("--device auto found {found}: models run on {chosen}");
+        }
         let names = self.models.iter().map(|(name, _)| name.clone()).collect();
         let labels = self.devices.iter().map(Device::to_string).collect();
         let (models, devices) = (self.models.clone(), self.devices.clone());
@@ -250,20 +260,14 @@ impl Config {
     }
 }
 
-/// The devices that are asked for. What was found is said where the choice was left to us.
-fn devices(text: &str) -> anyhow::Result<Vec<Device>> {
+/// The devices that are asked for, and where the choice was left to us, what there was to choose from.
+fn devices(text: &str) -> anyhow::Result<(Vec<Device>, Vec<Found>)> {
     let found = match text {
         "auto" => preheat_models::devices(),
         _ => Vec::new(),
     };
     let chosen = preheat_models::choose(text, &found).context("--device")?;
-    if !found.is_empty() {
-        let list = |names: Vec<String>| names.join(", ");
-        let found = list(found.iter().map(ToString::to_string).collect());
-        let chosen = list(chosen.iter().map(ToString::to_string).collect());
-        tracing::info!("--device auto found {found}: models run on {chosen}");
-    }
-    Ok(chosen)
+    Ok((chosen, found))
 }
 
 fn model(text: &str) -> anyhow::Result<(String, Source)> {

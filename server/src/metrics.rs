@@ -55,9 +55,16 @@ pub(crate) struct DeviceMetrics {
     pub(crate) batch_pixels: Histogram,
     /// Batches that the device failed.
     pub(crate) faults: Counter,
+    device: String,
 }
 
 impl DeviceMetrics {
+    /// Bytes that this process holds on the device. A device without memory of its own never has
+    /// this gauge.
+    pub(crate) fn memory(&self, bytes: u64) {
+        gauge!("preheat_device_memory_bytes", "device" => self.device.clone()).set(bytes as f64);
+    }
+
     /// Registers those of one device.
     pub(crate) fn new(device: &str) -> Self {
         let histogram = |name| histogram!(name, "device" => device.to_owned());
@@ -67,6 +74,7 @@ impl DeviceMetrics {
             batch_items: histogram("preheat_batch_items"),
             batch_pixels: histogram("preheat_batch_pixels"),
             faults: counter!("preheat_device_faults_total", "device" => device.to_owned()),
+            device: device.to_owned(),
         }
     }
 }

@@ -131,6 +131,13 @@ impl Generation {
         }
     }
 
+    /// Bytes that this process holds on a device, for the thread of that device to ask.
+    pub(crate) fn device_memory(&self, device: usize) -> Option<u64> {
+        let encoder = &self.devices[device].encoder;
+        let encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        encoder.device_memory()
+    }
+
     /// A batch that fails may be to blame itself, and would then be sent to device after device:
     /// so a device is judged by a picture known to be good.
     fn blame(&self, device: usize, encoder: &mut dyn Encoder, fault: Fault) -> Failure {

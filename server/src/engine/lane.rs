@@ -82,6 +82,9 @@ impl Lane {
         match outcome {
             Ok(moments) => {
                 self.queue.measured(values, took);
+                if let Some(bytes) = model.device_memory(self.index) {
+                    self.metrics.memory(bytes);
+                }
                 answer(callers, moments);
             }
             Err(failure) => self.fail(callers, failure),
