@@ -3,6 +3,7 @@
 //! Names are diffusers' current ones; those of old files are translated when the file is opened.
 
 mod files;
+mod header;
 mod seeded;
 
 use std::{collections::BTreeMap, path::Path};

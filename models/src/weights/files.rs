@@ -9,9 +9,10 @@ use std::{
 };
 
 use half::{bf16, f16};
-use safetensors::{Dtype, tensor::Metadata};
+use safetensors::Dtype;
 use serde::Deserialize;
 
+use super::header;
 use crate::Error;
 
 /// Where diffusers looks, in this order. The second kind are indexes of shards.
@@ -220,8 +221,7 @@ impl Files {
         }
         let mut header = vec![0; header_length as usize];
         file.read_exact(&mut header).map_err(io)?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| bad(format!("damaged safetensors header: {error}")))?;
+        let metadata = header::parse(&header).map_err(bad)?;
         let data = 8 + header_length;
         let promised = data + metadata.data_len() as u64;
         if promised != length {

@@ -5,12 +5,13 @@ use std::{fs, path::Path};
 use preheat_models::{DType, Device, PixelData, Pixels, Source, open};
 use tempfile::TempDir;
 
-use crate::parity::{encoder, goldens};
-
-const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+use crate::{
+    hollow::WEIGHTS,
+    parity::{encoder, goldens},
+};
 
 /// A copy of a good checkpoint.
-fn copy() -> TempDir {
+pub(crate) fn copy() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for name in ["config.json", WEIGHTS] {
         let from = goldens().join("kl-plain/a").join(name);
@@ -20,21 +21,21 @@ fn copy() -> TempDir {
 }
 
 /// The error of opening `dir`, in words.
-fn refusal(dir: &Path) -> String {
+pub(crate) fn refusal(dir: &Path) -> String {
     match open(&Source::Directory(dir.to_owned()), Device::Cpu, DType::F32) {
         Ok(_) => panic!("opened"),
         Err(error) => error.to_string(),
     }
 }
 
-fn assert_says(text: &str, words: &[&str]) {
+pub(crate) fn assert_says(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
 }
 
 /// Edits a file of a copy and expects these words.
-fn edited(name: &str, edit: impl Fn(Vec<u8>) -> Vec<u8>, words: &[&str]) {
+pub(crate) fn edited(name: &str, edit: impl Fn(Vec<u8>) -> Vec<u8>, words: &[&str]) {
     let dir = copy();
     let path = dir.path().join(name);
     let bytes = edit(fs::read(&path).expect("reads"));
@@ -45,7 +46,7 @@ fn edited(name: &str, edit: impl Fn(Vec<u8>) -> Vec<u8>, words: &[&str]) {
 }
 
 /// Replaces text in the config or in the header of the weights (by text of the same length).
-fn replaced(name: &str, [from, to]: [&str; 2], words: &[&str]) {
+pub(crate) fn replaced(name: &str, [from, to]: [&str; 2], words: &[&str]) {
     let edit = |bytes: Vec<u8>| {
         let at = bytes.windows(from.len()).position(|w| w == from.as_bytes());
         let at = at.unwrap_or_else(|| panic!("no `{from}` in {name}"));

@@ -3,8 +3,14 @@
 #[cfg(feature = "cpu")]
 mod checkpoint;
 #[cfg(feature = "cpu")]
+mod damage;
+#[cfg(feature = "cpu")]
 mod device;
+#[cfg(feature = "cpu")]
+mod hollow;
 mod image;
 #[cfg(feature = "cpu")]
 mod parity;
 mod posterior;
+#[cfg(feature = "cpu")]
+mod published;
