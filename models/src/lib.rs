@@ -11,6 +11,8 @@ mod device;
 mod dtype;
 mod error;
 mod found;
+#[cfg(all(test, feature = "cpu"))]
+mod golden;
 #[cfg(feature = "cpu")]
 mod kernel;
 #[cfg(feature = "cpu")]

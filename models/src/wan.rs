@@ -263,3 +263,6 @@ impl<B: Ops> Attention<B> {
         self.proj.add(o, x, Act::None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,13 @@
 //! Would the goldens notice? Deliberate mistakes, and how far from diffusers each must land.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
-
 use burn::tensor::{Tensor, TensorData};
-use safetensors::SafeTensors;
 
 use super::Kl;
 use crate::{
     DType,
     config::Config,
     device::test::{Backend, Device},
+    golden,
     model::Family,
     nn::{ConvShape, GroupNorm, Loader, attend},
     weights::Weights,
@@ -28,7 +26,7 @@ struct Mistake {
     shows: [bool; 2],
 }
 
-const MISTAKES: [Mistake; 7] = [
+const MISTAKES: [Mistake; 9] = [
     Mistake {
         name: "epsilon of the norms 1e-5",
         make: |model, _| norms(model, |norm| norm.eps = 1e-5),
@@ -48,6 +46,16 @@ const MISTAKES: [Mistake; 7] = [
         name: "norms without their scale and shift",
         make: |model, _| norms(model, without_affine),
         shows: [true, true],
+    },
+    Mistake {
+        name: "half as many groups",
+        make: |model, _| norms(model, |norm| norm.groups /= 2),
+        shows: [true, true],
+    },
+    Mistake {
+        name: "no attention",
+        make: |model, _| model.mid.attention = None,
+        shows: [true, false],
     },
     Mistake {
         name: "eight heads",
@@ -89,9 +97,7 @@ fn every_mistake_is_noticed_by_some_golden() {
 
 /// Relative L2 of the mean from diffusers', of a model with this mistake.
 fn distance(case: &str, make: fn(&mut Model, &mut Loader<'_, Backend>)) -> f64 {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/parity/kl-two-layers")
-        .join(case);
+    let dir = golden::folder("kl-two-layers").join(case);
     let Ok(Config::Kl(config)) = Config::read(&dir) else {
         panic!("the golden is an AutoencoderKL")
     };
@@ -103,37 +109,14 @@ fn distance(case: &str, make: fn(&mut Model, &mut Loader<'_, Backend>)) -> f64 {
     };
     let mut model = Kl::load(&mut load, &config).expect("loads");
     make(&mut model, &mut load);
-    let golden = golden(&dir.join("golden.safetensors"));
+    let golden = golden::read(&dir.join("golden.safetensors"));
     let (shape, pixels) = &golden["pixels"];
     let shape: [usize; 4] = shape.as_slice().try_into().expect("images");
     let x = Tensor::<Backend, 4>::from_data(TensorData::new(pixels.clone(), shape), &Device);
     let moments = model.encode(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]);
     let mean = moments.narrow(1, 0, config.latent_channels).into_data();
     let mean = mean.into_vec::<f32>().expect("f32");
-    let expected = &golden["mean"].1;
-    assert_eq!(mean.len(), expected.len(), "number of values");
-    let square = |x: f64| x * x;
-    let pairs = mean.iter().zip(expected);
-    let error: f64 = pairs
-        .map(|(&a, &b)| square(f64::from(a) - f64::from(b)))
-        .sum();
-    let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
-    (error / norm).sqrt()
-}
-
-fn golden(path: &PathBuf) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let bytes = fs::read(path).expect("a golden");
-    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let tensors = file.tensors().into_iter().map(|(name, view)| {
-        let values = view
-            .data()
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| f32::from_le_bytes(b));
-        (name, (view.shape().to_vec(), values.collect()))
-    });
-    tensors.collect()
+    golden::distance(&mean, &golden["mean"].1)
 }
 
 /// Every norm of the encoder.
