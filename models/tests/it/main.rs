@@ -3,6 +3,8 @@
 #[cfg(feature = "cpu")]
 mod checkpoint;
 #[cfg(feature = "cpu")]
+mod clamp;
+#[cfg(feature = "cpu")]
 mod damage;
 #[cfg(feature = "cpu")]
 mod device;
