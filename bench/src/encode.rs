@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use preheat_models::{
-    DType, Device, Encoder, PixelData, Pixels, Source, choose, devices, flops, image, open,
+    Device, Encoder, PixelData, Pixels, Source, choose, devices, flops, image, open,
 };
 
 use crate::{
@@ -64,7 +64,7 @@ pub struct Args {
 
 /// One combination, and what was measured of it: images per second, one value a round.
 struct Case {
-    model: usize,
+    lane: usize,
     size: u32,
     batch: usize,
     images: usize,
@@ -80,29 +80,79 @@ struct Case {
     distances: Option<[f64; 2]>,
 }
 
-/// Measures every combination once a round, so that a noisy minute hurts all alike.
+/// The model in one dtype, and PyTorch beside it where it was asked for.
+struct Lane {
+    ours: Box<dyn Encoder>,
+    torch: Option<Torch>,
+    compiled: Option<Torch>,
+}
+
+impl Lane {
+    fn start(args: &Args, source: &Source, device: Device, dtype: &str) -> anyhow::Result<Self> {
+        let ours = open(source, device, dtype.parse()?).with_context(|| format!("in {dtype}"))?;
+        let start = |mode| {
+            let python = args.compare_python.as_deref()?;
+            let device = device_in_python(device);
+            Some(Torch::start(python, [&args.model, dtype, device, mode]))
+        };
+        Ok(Self {
+            ours,
+            torch: start("eager").transpose()?,
+            compiled: if args.compare_compiled {
+                start("compiled").transpose()?
+            } else {
+                None
+            },
+        })
+    }
+
+    /// Page faults, caches and clocks of the first call are nobody's rate. What takes no time is
+    /// learned here: the work a batch takes, and how far the latents are from PyTorch's.
+    fn warm_up(&mut self, case: &mut Case) -> anyhow::Result<()> {
+        let first = || in_process(self.ours.as_mut(), case, 1);
+        let (took, flops) = flops::count(first);
+        took?;
+        case.flops = flops;
+        if let Some(torch) = &mut self.torch {
+            torch.run(case, 1)?;
+            let ours = self.ours.encode(&case.pixels)?;
+            case.distances = Some(torch.distances(case, &ours.mean)?);
+        }
+        if let Some(torch) = &mut self.compiled {
+            torch.run(case, 1)?;
+        }
+        Ok(())
+    }
+
+    /// One turn for each who runs, so that a noisy minute hurts all alike.
+    fn round(&mut self, case: &mut Case, loader: Option<&ThroughLoader>) -> anyhow::Result<()> {
+        let images = case.images;
+        let rate = |took: Duration| images as f64 / took.as_secs_f64();
+        let ours = in_process(self.ours.as_mut(), case, images)?;
+        case.in_process.push(rate(ours));
+        if let Some(loader) = loader {
+            case.through_loader.push(rate(loader.run()?));
+        }
+        if let Some(torch) = &mut self.torch {
+            case.torch.push(rate(torch.run(case, images)?));
+        }
+        if let Some(torch) = &mut self.compiled {
+            case.compiled.push(rate(torch.run(case, images)?));
+        }
+        Ok(())
+    }
+}
+
+/// Measures every combination once a round.
 ///
 /// # Errors
 /// Where the model cannot be opened, a replica cannot be started, or Python fails.
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     let source: Source = args.model.parse()?;
     let device = choose(&args.device, &devices())?[0];
-    let mut models = Vec::new();
-    let mut torches = Vec::new();
-    let mut compiled = Vec::new();
-    for name in &args.dtype {
-        let dtype: DType = name.parse()?;
-        models.push(open(&source, device, dtype).with_context(|| format!("in {dtype}"))?);
-        if let Some(python) = &args.compare_python {
-            let start =
-                |mode| Torch::start(python, [&args.model, name, device_in_python(device), mode]);
-            torches.push(start("eager")?);
-            if args.compare_compiled {
-                compiled.push(start("compiled")?);
-            }
-        }
-    }
-    let mut cases = cases(args, models.len())?;
+    let start = |dtype: &String| Lane::start(args, &source, device, dtype);
+    let mut lanes: Vec<Lane> = args.dtype.iter().map(start).collect::<Result<_, _>>()?;
+    let mut cases = cases(args, lanes.len())?;
     ensure!(
         !cases.is_empty() && args.rounds > 0,
         "nothing to measure: give a size, a batch, rounds"
@@ -113,47 +163,19 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         Vec::new()
     };
     for case in &mut cases {
-        // Page faults, caches and clocks of the first call are nobody's rate.
-        let first = || in_process(models[case.model].as_mut(), case, 1);
-        let (took, flops) = flops::count(first);
-        took?;
-        case.flops = flops;
-        if let Some(torch) = torches.get_mut(case.model) {
-            torch.run(case, 1)?;
-            let ours = models[case.model].encode(&case.pixels)?;
-            case.distances = Some(torch.distances(case, &ours.mean)?);
-        }
-        if let Some(torch) = compiled.get_mut(case.model) {
-            torch.run(case, 1)?;
-        }
+        lanes[case.lane].warm_up(case)?;
     }
     let progress = ProgressBar::new((args.rounds * cases.len()) as u64).with_style(style());
     for _ in 0..args.rounds {
         for (index, case) in cases.iter_mut().enumerate() {
             progress.set_message(format!("{0}x{0}, batch {1}", case.size, case.batch));
-            let rate = |took: Duration| case.images as f64 / took.as_secs_f64();
-            let ours = rate(in_process(models[case.model].as_mut(), case, case.images)?);
-            let loader = loaders
-                .get(index)
-                .map(ThroughLoader::run)
-                .transpose()?
-                .map(rate);
-            case.in_process.push(ours);
-            case.through_loader.extend(loader);
-            if let Some(torch) = torches.get_mut(case.model) {
-                let took = torch.run(case, case.images)?;
-                case.torch.push(rate(took));
-            }
-            if let Some(torch) = compiled.get_mut(case.model) {
-                let took = torch.run(case, case.images)?;
-                case.compiled.push(rate(took));
-            }
+            lanes[case.lane].round(case, loaders.get(index))?;
             progress.inc(1);
         }
     }
     progress.finish_and_clear();
-    let mut report = report(args, &cases, &models);
-    if let Some(torch) = torches.first() {
+    let mut report = report(args, &cases, &lanes);
+    if let Some(torch) = lanes.iter().find_map(|lane| lane.torch.as_ref()) {
         report.note(format!("PyTorch: {}, channels last, eager", torch.versions));
         report.note(
             "error: relative L2 distance of the latents from PyTorch's in f32 (without TF32)",
@@ -162,13 +184,13 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn cases(args: &Args, models: usize) -> anyhow::Result<Vec<Case>> {
+fn cases(args: &Args, lanes: usize) -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for model in 0..models {
+    for lane in 0..lanes {
         for &size in &args.size {
             for &batch in args.batch.iter().filter(|batch| **batch > 0) {
                 cases.push(Case {
-                    model,
+                    lane,
                     size,
                     batch,
                     images: args.images.max(1).next_multiple_of(batch),
@@ -213,7 +235,7 @@ fn in_process(model: &mut dyn Encoder, case: &Case, images: usize) -> anyhow::Re
     Ok(start.elapsed())
 }
 
-fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
+fn report(args: &Args, cases: &[Case], lanes: &[Lane]) -> Report {
     let mut report = Report::default();
     let mut columns = vec!["size", "batch", "dtype", "images/s", "ms/batch", "GFLOP/s"];
     let versus = |case: &Case, other: &[f64], ours: fn((&f64, &f64)) -> f64| -> [Cell; 2] {
@@ -226,7 +248,7 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
         let mut row: Vec<Cell> = vec![
             format!("{0}x{0}", case.size).into(),
             (case.batch as f64).into(),
-            models[case.model].spec().dtype.to_string().into(),
+            lanes[case.lane].ours.spec().dtype.to_string().into(),
             rate.into(),
             (1e3 * case.batch as f64 / rate).into(),
             (gflops * rate).into(),
@@ -264,7 +286,7 @@ fn report(args: &Args, cases: &[Case], models: &[Box<dyn Encoder>]) -> Report {
     if let Some(bytes) = peak_memory() {
         report.figure("peak memory of this process", bytes as f64 / 1e6, "MB");
     }
-    if models.iter().any(|model| model.spec().untrained) {
+    if lanes.iter().any(|lane| lane.ours.spec().untrained) {
         report.note("This model is untrained: its speed is real, its latents mean nothing.");
     }
     if args.through_loader {

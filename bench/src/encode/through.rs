@@ -37,7 +37,7 @@ impl ThroughLoader {
             format!("vae={}", args.model),
             "--listen=127.0.0.1:0".to_owned(),
             format!("--device={}", args.device),
-            format!("--dtype={}", args.dtype[case.model]),
+            format!("--dtype={}", args.dtype[case.lane]),
             format!("--max-batch={batch}"),
             format!("--batch-pixels={pixels}"),
         ];
