@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use preheat_proto::{DType, Filter, Posterior, Scale};
 
 pub use crate::plan::{Crop, Shuffle, Tail};
+pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
 use crate::{error::Error, security::Security, state::State};
 
 /// Sides of output images are multiples of one of these.
@@ -104,6 +105,8 @@ pub struct Config {
     pub chunk_items: Option<u32>,
     /// Output pixels of one request; `None` for what the model says it likes.
     pub chunk_pixels: Option<u64>,
+    /// Connections to a replica, at most; made only as calls overlap.
+    pub connections: u32,
     /// How long to look for a replica at start.
     pub connect_timeout: Duration,
     /// How long one attempt at a request may take.
@@ -148,6 +151,7 @@ impl Config {
             max_batches_ahead: DEFAULT_BATCHES_AHEAD,
             chunk_items: None,
             chunk_pixels: None,
+            connections: DEFAULT_CONNECTIONS,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
             patience: DEFAULT_PATIENCE,
@@ -183,6 +187,7 @@ impl Config {
         within("window_bytes", self.window_bytes, 1, MAX_WINDOW_BYTES)?;
         let ahead = self.max_batches_ahead;
         within("max_batches_ahead", ahead, 1, MAX_BATCHES_AHEAD)?;
+        within("connections", self.connections, 1, MAX_CONNECTIONS)?;
         if self.chunk_items == Some(0) {
             return Err(Error::config("chunk_items", "is 0, must be at least 1"));
         }

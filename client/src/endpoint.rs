@@ -1,4 +1,4 @@
-//! One replica behind one HTTP/2 connection: the innermost service of the stack.
+//! One replica: the innermost service of the stack.
 
 use std::{
     error::Error as _,
@@ -10,11 +10,11 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use preheat_proto::{
-    Code, DType, Error as CallError, ItemCode, Meta, Posterior, ReplyMeta, Scale, headers, limits,
-    v1::{EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, encoder_client::EncoderClient},
+    Code, DType, Error as CallError, ItemCode, Meta, Posterior, ReplyMeta, Scale, headers,
+    v1::{EncodeRequest, EncodeResponse, InfoRequest, InfoResponse},
 };
 use tokio::time::{Instant, timeout};
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Request, Status};
 use tower::Service;
 
 use crate::{
@@ -22,18 +22,8 @@ use crate::{
     error::Error,
     security::{Bearer, advice},
     stats::Recorder,
+    wire::Connections,
 };
-
-/// Flow-control window of one call: what may be under way unread.
-const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// The same for the connection: four slow calls do not stop a fifth.
-const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
-/// Largest frame a replica may send us: each costs a system call and a wake-up.
-const MAX_FRAME_BYTES: u32 = 512 * 1024;
-/// How often a silent replica is asked whether it lives, even between calls.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long it may take to say so: then its calls fail, and are retried.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One chunk on its way. Cheap to clone, so that it can be sent again.
 #[derive(Clone, Debug)]
@@ -72,10 +62,10 @@ pub(crate) struct EncodeReply {
     pub(crate) latents: Bytes,
 }
 
-/// A replica. Clones share its connection, which is made when needed and remade when lost.
+/// A replica. Clones share its connections.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    client: EncoderClient<Channel>,
+    client: Connections,
     tls: bool,
     bearer: Option<Bearer>,
     attempt_timeout: Duration,
@@ -103,19 +93,8 @@ impl Endpoint {
             config.security.without_tls()?;
             endpoint
         };
-        let channel = endpoint
-            .connect_timeout(config.connect_timeout)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(MAX_FRAME_BYTES)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
-            .connect_lazy();
-        let client = EncoderClient::new(channel)
-            .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
+        let endpoint = endpoint.connect_timeout(config.connect_timeout);
+        let client = Connections::lazy(endpoint, config.connections);
         Ok(Self {
             client,
             tls,
@@ -129,8 +108,7 @@ impl Endpoint {
     pub(crate) async fn info(&self) -> Result<InfoResponse, CallError> {
         let mut request = Request::new(InfoRequest {});
         self.sign(&mut request);
-        let answer = self.client.clone().info(request).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| {
+        self.client.info(request).await.map_err(|status| {
             let mut error = self.translate(&status);
             // Some TLS libraries hang up without a word. Between two calls that would be a replica
             // that ends; on the first call it is a hint.
@@ -146,7 +124,7 @@ impl Endpoint {
         })
     }
 
-    async fn encode(mut self, call: EncodeCall) -> Result<EncodeReply, CallError> {
+    async fn encode(self, call: EncodeCall) -> Result<EncodeReply, CallError> {
         let wanted = call.request.fingerprint.clone();
         let payloads: usize = call.request.payloads.iter().map(Bytes::len).sum();
         self.recorder

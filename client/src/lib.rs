@@ -17,6 +17,7 @@ mod stack;
 mod state;
 mod stats;
 mod window;
+pub mod wire;
 
 pub use batch::{Batch, Latents, SampleInfo};
 pub use config::{BadSamples, Config, Crop, Shuffle, Tail};

@@ -5,6 +5,7 @@ pub mod dtype;
 pub mod error;
 pub mod headers;
 pub mod limits;
+pub mod rope;
 pub mod screen;
 
 /// Generated from `preheat/v1/encoder.proto`; `tests/it/stubs.rs` regenerates and compares it.

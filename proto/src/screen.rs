@@ -1,15 +1,17 @@
-//! Bytes of strangers in the open protocol: the outline of a [`ModelInferRequest`], looked at before it
-//! is parsed, and the elements of a raw tensor.
+//! Bytes of strangers, looked at before they are parsed; and the elements of a raw tensor.
 //!
 //! A parsed field can take a hundred times its bytes: two bytes are an empty tensor, a message of
-//! 64 MiB could be 30 million of them. The native protocol keeps all but payloads in one archive of
-//! bounded size; this protocol cannot, so here the same bound is held by counting: the bytes that are
-//! not payload, and the payloads.
+//! 64 MiB could be 30 million of them. In the native protocol only payloads are repeated, so they are
+//! counted; all else is in one archive of bounded size. The open protocol cannot do that, so there the
+//! same bound is held by counting twice: the bytes that are not payload, and the payloads.
 
 use std::{any::TypeId, marker::PhantomData};
 
 use bytes::{Buf, Bytes};
-use prost::Message;
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, WireType, decode_key, skip_field},
+};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder},
@@ -20,13 +22,16 @@ use crate::{
     error::{Code, Error},
     inference::ModelInferRequest,
     limits,
+    rope::Laden as _,
+    v1::EncodeRequest,
 };
 
 /// Where payloads lie in a [`ModelInferRequest`]: `raw_input_contents`, and
 /// `inputs.contents.bytes_contents`.
 const PAYLOADS: [&[usize]; 2] = [&[7], &[5, 5, 8]];
 
-/// Decodes as prost does, after [`outline`] has seen every [`ModelInferRequest`].
+/// Decodes as prost does, after [`outline`] has seen every [`ModelInferRequest`] and [`few`] every
+/// [`EncodeRequest`].
 #[derive(Clone, Debug)]
 pub struct ScreenedCodec<T, U>(PhantomData<fn() -> (T, U)>);
 
@@ -69,9 +74,11 @@ impl<U: Message + Default + 'static> Decoder for ScreenedDecoder<U> {
         if TypeId::of::<U>() == TypeId::of::<ModelInferRequest>() {
             outline(&message)?;
         }
+        if TypeId::of::<U>() == TypeId::of::<EncodeRequest>() {
+            few(EncodeRequest::FIELD, message.clone())?;
+        }
         let item = U::decode(message);
-        item.map(Some)
-            .map_err(|error| bad(format!("the message is not valid protobuf: {error}")).into())
+        item.map(Some).map_err(|error| not_protobuf(error).into())
     }
 }
 
@@ -83,12 +90,7 @@ impl<U: Message + Default + 'static> Decoder for ScreenedDecoder<U> {
 pub fn outline(message: &[u8]) -> Result<(), Error> {
     let mut counted = Counted::default();
     counted.fields(message, &mut Vec::with_capacity(3))?;
-    let limit = limits::MAX_PAYLOADS;
-    if counted.payloads > limit {
-        let seen = counted.payloads;
-        let message = format!("the call has {seen} payloads, over {limit}: send fewer items");
-        return Err(Error::new(Code::TooLarge, message));
-    }
+    check(counted.payloads)?;
     let (seen, limit) = (counted.rest, limits::MAX_META_BYTES);
     if seen > limit {
         let message = format!(
@@ -98,6 +100,30 @@ pub fn outline(message: &[u8]) -> Result<(), Error> {
         return Err(Error::new(Code::TooLarge, message));
     }
     Ok(())
+}
+
+/// Counts how often the field of payloads comes in a message, without building any of it.
+///
+/// # Errors
+/// [`Code::TooLarge`] for more than [`limits::MAX_PAYLOADS`]; [`Code::BadRequest`] where it is not
+/// protobuf.
+pub fn few(field: u32, mut message: impl Buf) -> Result<(), Error> {
+    let mut payloads = 0;
+    while message.has_remaining() {
+        let (number, kind) = decode_key(&mut message).map_err(not_protobuf)?;
+        skip_field(kind, number, &mut message, DecodeContext::default()).map_err(not_protobuf)?;
+        payloads += usize::from(number == field && kind == WireType::LengthDelimited);
+    }
+    check(payloads)
+}
+
+fn check(payloads: usize) -> Result<(), Error> {
+    let limit = limits::MAX_PAYLOADS;
+    if payloads <= limit {
+        return Ok(());
+    }
+    let message = format!("the call has {payloads} payloads, over {limit}: send fewer items");
+    Err(Error::new(Code::TooLarge, message))
 }
 
 /// Cuts a raw tensor of BYTES into its elements, which share its memory. `name` is for messages.
@@ -189,6 +215,10 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
     bytes
         .split_off(..count)
         .ok_or_else(|| bad("the message is not valid protobuf: it ends within a field".into()))
+}
+
+fn not_protobuf(error: DecodeError) -> Error {
+    bad(format!("the message is not valid protobuf: {error}"))
 }
 
 fn bad(message: String) -> Error {

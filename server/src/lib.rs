@@ -11,13 +11,12 @@ use std::{
 use anyhow::Context;
 use preheat_proto::{
     FILE_DESCRIPTOR_SET, inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    limits, v1::encoder_server::EncoderServer,
+    limits,
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::oneshot,
 };
-use tonic::transport::server::Server;
 
 mod admin;
 mod around;
@@ -42,6 +41,7 @@ mod signals;
 mod stack;
 mod trace;
 mod watch;
+pub mod wire;
 
 mod engine;
 
@@ -59,16 +59,6 @@ use metrics::Metrics;
 use service::Handlers;
 use stack::{Shared, stack};
 
-/// Bytes that a peer may send on one stream before the handler reads them.
-const STREAM_WINDOW: u32 = 16 << 20;
-/// The same for a whole connection: the memory that one connection can hold.
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-/// Each frame costs a system call, so large ones; larger still only hurt the cache.
-const MAX_FRAME: u32 = 512 << 10;
-/// Streams that one connection may have open.
-const MAX_STREAMS: u32 = 128;
-/// A peer that is silent for so long is asked for a sign of life, and then has so long to give it.
-const KEEPALIVE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(20)];
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// Places in the queue are given back wherever an item dies, so their gauge is read, not told.
@@ -156,7 +146,7 @@ async fn serve_until(
     let (mut health, health_service) = Health::new(names).await;
     let (close, closed) = oneshot::channel();
     let incoming = listen::incoming(listener, config.security.tls()?);
-    let server = transport()
+    let server = wire::transport()
         .layer(door::door(&shared))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
@@ -216,24 +206,11 @@ async fn upkeep(engine: &Engine, health: &mut Health, retire_after: Duration) ->
     }
 }
 
-fn transport() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(MAX_FRAME)
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE[0]))
-        .http2_keepalive_timeout(Some(KEEPALIVE[1]))
-}
-
 fn native(shared: &Arc<Shared>) -> impl stack::Routed {
     let handlers = Handlers {
         shared: Arc::clone(shared),
     };
-    let service = EncoderServer::new(handlers)
-        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
-    stack(service, shared)
+    stack(wire::encoder(handlers), shared)
 }
 
 fn open_inference(shared: &Arc<Shared>) -> impl stack::Routed {

@@ -11,7 +11,7 @@ use preheat_models::{Posterior, Scale, image};
 use preheat_proto::{
     Code, DType, Error, ItemCode, ItemReply, META_VERSION, Meta, ReplyMeta, RequestMeta,
     batch::{ArchivedItemMeta, ArchivedRequestMeta, archive},
-    limits, v1,
+    limits, rope, v1,
 };
 use tonic::{Request, Response, Status};
 
@@ -41,9 +41,10 @@ impl v1::encoder_server::Encoder for Handlers {
         &self,
         request: Request<v1::EncodeRequest>,
     ) -> Result<Response<v1::EncodeResponse>, Status> {
-        let (_, extensions, request) = request.into_parts();
+        let (_, mut extensions, request) = request.into_parts();
+        let request = rope::received(&mut extensions, request);
         let passed = Passed::through(&extensions)?;
-        Ok(self.answer(request, passed).await?)
+        rope::response(self.answer(request, passed).await?)
     }
 
     async fn info(

@@ -229,7 +229,7 @@ pub mod encoder_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::screen::ScreenedCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/preheat.v1.Encoder/Encode",
             );
@@ -250,7 +250,7 @@ pub mod encoder_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::screen::ScreenedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/preheat.v1.Encoder/Info");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("preheat.v1.Encoder", "Info"));
@@ -387,7 +387,7 @@ pub mod encoder_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EncodeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::screen::ScreenedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -430,7 +430,7 @@ pub mod encoder_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InfoSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::screen::ScreenedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

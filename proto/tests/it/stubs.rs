@@ -5,14 +5,11 @@ use std::{env, fs, path::Path};
 
 use prost_types::FileDescriptorSet;
 
-/// Every protocol on the port, and what decodes its messages.
-const PROTOCOLS: [(&str, &str); 2] = [
-    ("preheat/v1/encoder.proto", "tonic_prost::ProstCodec"),
-    (
-        "inference/open_inference.proto",
-        "crate::screen::ScreenedCodec",
-    ),
-];
+/// Every protocol on the port.
+const PROTOCOLS: [&str; 2] = ["preheat/v1/encoder.proto", "inference/open_inference.proto"];
+
+/// What decodes their messages.
+const CODEC: &str = "crate::screen::ScreenedCodec";
 
 fn compile(files: &[&str]) -> FileDescriptorSet {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -20,16 +17,16 @@ fn compile(files: &[&str]) -> FileDescriptorSet {
 }
 
 fn generate(out: &Path) {
-    for (file, codec) in PROTOCOLS {
+    for file in PROTOCOLS {
         tonic_prost_build::configure()
             .bytes(".")
-            .codec_path(codec)
+            .codec_path(CODEC)
             .build_transport(false)
             .out_dir(out)
             .compile_fds(compile(&[file]))
             .unwrap();
     }
-    let descriptors = compile(&PROTOCOLS.map(|(file, _)| file));
+    let descriptors = compile(&PROTOCOLS);
     fs::write(
         out.join("descriptor.bin"),
         prost::Message::encode_to_vec(&descriptors),

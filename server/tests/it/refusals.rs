@@ -84,6 +84,10 @@ async fn too_much_is_out_of_range() {
     let mut request = good().request();
     request.get_mut().meta = vec![0; limits::MAX_META_BYTES + 1].into();
     assert_refused(&replica, request, Code::OutOfRange, "request meta").await;
+    // Three bytes each on the wire, and thirty-two in memory.
+    let mut request = good().request();
+    request.get_mut().payloads = vec![Bytes::new(); 1 << 20];
+    assert_refused(&replica, request, Code::OutOfRange, "1048576 payloads").await;
     let huge = good().header(COST_PIXELS, u64::MAX);
     assert_refused(&replica, huge.request(), Code::OutOfRange, "send fewer").await;
 }

@@ -1,0 +1,123 @@
+//! The connections to one replica. Several, because each is the work of one core, and one stalled
+//! transfer then does not hold the others up.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use preheat_proto::{
+    limits, rope,
+    v1::{EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, encoder_client::EncoderClient},
+};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+/// Flow-control window of one call: what may be under way unread.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// The same for the connection: four slow calls do not stop a fifth.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// Largest frame a replica may send us. Latents that come in one frame are not copied any more, so
+/// it has room for those of a call; and a call may not hold its connection up for much longer.
+const MAX_FRAME_BYTES: u32 = 8 * 1024 * 1024;
+/// How often a silent replica is asked whether it lives, even between calls.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to say so: then its calls fail, and are retried.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Most connections to one replica: beyond, they only cost memory on both sides.
+pub const MAX_CONNECTIONS: u32 = 16;
+/// Connections to one replica unless told otherwise: each moves more than a gigabyte a second. Made
+/// only as calls overlap, so that a loader with one call at a time has one.
+pub const DEFAULT_CONNECTIONS: u32 = 2;
+
+type Stub = EncoderClient<rope::Caller<Channel>>;
+
+/// The connections to one replica. Clones share them. Each is made when needed and remade when
+/// lost.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    lines: Arc<[Line]>,
+}
+
+#[derive(Debug)]
+struct Line {
+    stub: Stub,
+    /// Calls under way.
+    calls: Arc<AtomicUsize>,
+}
+
+/// A call under way; no longer counted when dropped.
+struct Underway(Arc<AtomicUsize>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connections {
+    /// Up to `count` connections, 1..=[`MAX_CONNECTIONS`], none of them made yet. Must be called
+    /// inside a runtime.
+    pub fn lazy(endpoint: Endpoint, count: u32) -> Self {
+        let endpoint = transport(endpoint);
+        let line = |_| Line {
+            stub: EncoderClient::new(rope::Caller(endpoint.connect_lazy()))
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES),
+            calls: Arc::default(),
+        };
+        Self {
+            lines: (0..count.clamp(1, MAX_CONNECTIONS)).map(line).collect(),
+        }
+    }
+
+    /// One Encode call, on the connection with the fewest.
+    ///
+    /// # Errors
+    /// As the replica or the transport says.
+    pub async fn encode(
+        &self,
+        request: Request<EncodeRequest>,
+    ) -> Result<Response<EncodeResponse>, Status> {
+        let (mut stub, _underway) = self.quietest();
+        let request = rope::request(request)?;
+        let (metadata, answer, mut extensions) = stub.encode(request).await?.into_parts();
+        let answer = rope::received(&mut extensions, answer);
+        Ok(Response::from_parts(metadata, answer, extensions))
+    }
+
+    /// What the replica serves.
+    ///
+    /// # Errors
+    /// As for [`Self::encode`].
+    pub async fn info(&self, request: Request<InfoRequest>) -> Result<InfoResponse, Status> {
+        let (mut stub, _underway) = self.quietest();
+        stub.info(request).await.map(Response::into_inner)
+    }
+
+    /// The first of those with the fewest calls: idle connections further on are never made.
+    fn quietest(&self) -> (Stub, Underway) {
+        let calls = |line: &&Line| line.calls.load(Ordering::Relaxed);
+        let line = self.lines.iter().min_by_key(calls);
+        let line = line.expect("there is at least one");
+        line.calls.fetch_add(1, Ordering::Relaxed);
+        (line.stub.clone(), Underway(line.calls.clone()))
+    }
+}
+
+/// The settings of every connection of ours.
+fn transport(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+}

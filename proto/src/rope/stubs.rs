@@ -1,0 +1,173 @@
+//! What goes around the stubs of tonic.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{BoxFuture, Service},
+    server::NamedService,
+};
+
+use super::{Laden, Rope, gather::gather};
+use crate::v1::{EncodeRequest, EncodeResponse};
+
+/// The method whose messages are worth it.
+const ENCODE: &str = "/preheat.v1.Encoder/Encode";
+
+/// A request to send through a [`Caller`].
+///
+/// # Errors
+/// As [`Rope::new`].
+pub fn request<M: Laden>(request: tonic::Request<M>) -> Result<tonic::Request<M>, Status> {
+    let (metadata, mut extensions, message) = request.into_parts();
+    extensions.insert(Rope::new(message)?);
+    let request = tonic::Request::from_parts(metadata, extensions, M::default());
+    Ok(request)
+}
+
+/// A response to send through an [`Answerer`].
+///
+/// # Errors
+/// As [`Rope::new`].
+pub fn response<M: Laden>(response: tonic::Response<M>) -> Result<tonic::Response<M>, Status> {
+    let (metadata, message, mut extensions) = response.into_parts();
+    extensions.insert(Rope::new(message)?);
+    let response = tonic::Response::from_parts(metadata, M::default(), extensions);
+    Ok(response)
+}
+
+/// The message that came past the codec, or else the one that did not.
+pub fn received<M: Laden>(extensions: &mut Extensions, decoded: M) -> M {
+    match extensions.remove::<Received<M>>() {
+        Some(Received(message)) => message,
+        None => decoded,
+    }
+}
+
+/// A message that was not decoded by the codec.
+#[derive(Clone)]
+struct Received<M>(M);
+
+/// Beneath a client's stub.
+#[derive(Clone, Debug)]
+pub struct Caller<S>(pub S);
+
+impl<S> Service<Request<Body>> for Caller<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<Response<Body>, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let encodes = request.uri().path() == ENCODE;
+        if let Some(rope) = request.extensions_mut().remove::<Rope>() {
+            *request.body_mut() = Body::new(Pieces::new(rope, None));
+        }
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if encodes {
+                let body = std::mem::take(response.body_mut());
+                let (message, body) = gather::<EncodeResponse>(body).await;
+                *response.body_mut() = body;
+                if let Some(message) = message {
+                    response.extensions_mut().insert(Received(message));
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// Around a server's stub.
+#[derive(Clone, Debug)]
+pub struct Answerer<S>(pub S);
+
+impl<S> Service<Request<Body>> for Answerer<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<Response<Body>, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The one that was polled must be the one that is called.
+        let polled = self.0.clone();
+        let mut stub = std::mem::replace(&mut self.0, polled);
+        Box::pin(async move {
+            if request.uri().path() == ENCODE {
+                let body = std::mem::take(request.body_mut());
+                let (message, body) = gather::<EncodeRequest>(body).await;
+                *request.body_mut() = body;
+                if let Some(message) = message {
+                    request.extensions_mut().insert(Received(message));
+                }
+            }
+            let mut response = stub.call(request).await?;
+            if let Some(rope) = response.extensions_mut().remove::<Rope>() {
+                let mut trailers = HeaderMap::with_capacity(1);
+                trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+                *response.body_mut() = Body::new(Pieces::new(rope, Some(trailers)));
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl<S: NamedService> NamedService for Answerer<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+/// A body of the pieces of a rope.
+struct Pieces {
+    /// In reverse.
+    pieces: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Pieces {
+    fn new(rope: Rope, trailers: Option<HeaderMap>) -> Self {
+        let pieces = rope.pieces;
+        Self { pieces, trailers }
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.pieces.pop().map(Frame::data);
+        let frame = data.or_else(|| self.trailers.take().map(Frame::trailers));
+        Poll::Ready(frame.map(Ok))
+    }
+
+    /// Spares a request the empty frame that would otherwise end it.
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && self.trailers.is_none()
+    }
+}
