@@ -1,0 +1,14 @@
+//! Processor time.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// User and system time that this process has used, in all its threads.
+pub fn of_this_process() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}

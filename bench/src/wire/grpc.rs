@@ -1,0 +1,210 @@
+//! The same calls through gRPC: with the transport and the path of replica and loader, and with
+//! tonic as it comes.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use preheat_client::wire::Connections;
+use preheat_proto::{
+    limits, rope,
+    v1::{
+        EncodeRequest, EncodeResponse, InfoRequest, InfoResponse,
+        encoder_client::EncoderClient,
+        encoder_server::{Encoder, EncoderServer},
+    },
+};
+use preheat_server::wire;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+
+use super::{LARGEST, Load, Way};
+
+/// Two runtimes, as if in two processes.
+pub(super) struct Grpc {
+    client: Client,
+    /// What every slot sends from: no two the same memory.
+    blocks: Vec<Bytes>,
+    runtime: Runtime,
+    /// Dropped last, and with it the server.
+    _server: Runtime,
+}
+
+#[derive(Clone)]
+enum Client {
+    Ours(Connections),
+    Stock(EncoderClient<Channel>),
+}
+
+impl Grpc {
+    pub(super) fn ours(slots: usize, connections: u32) -> anyhow::Result<Self> {
+        let answers = Answers::new(slots, true);
+        let serve = move |listener| async move {
+            let server = wire::transport().add_service(wire::encoder(answers));
+            server.serve_with_incoming(wire::incoming(listener)).await
+        };
+        Self::start(slots, serve, |endpoint| {
+            Client::Ours(Connections::lazy(endpoint, connections))
+        })
+    }
+
+    pub(super) fn stock(slots: usize) -> anyhow::Result<Self> {
+        let answers = Answers::new(slots, false);
+        let serve = move |listener| async move {
+            let service =
+                EncoderServer::new(answers).max_decoding_message_size(limits::MAX_MESSAGE_BYTES);
+            let server = Server::builder().add_service(service);
+            server.serve_with_incoming(plain(listener)).await
+        };
+        Self::start(slots, serve, |endpoint| {
+            let client = EncoderClient::new(endpoint.connect_lazy())
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES);
+            Client::Stock(client)
+        })
+    }
+
+    fn start<F>(
+        slots: usize,
+        serve: impl FnOnce(TcpListener) -> F,
+        client: impl FnOnce(Endpoint) -> Client,
+    ) -> anyhow::Result<Self>
+    where
+        F: Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+    {
+        let (server, runtime) = (runtime()?, runtime()?);
+        let listener = server.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?;
+        server.spawn(serve(listener));
+        let client = {
+            let _inside = runtime.enter();
+            client(endpoint)
+        };
+        Ok(Self {
+            client,
+            blocks: blocks(slots),
+            runtime,
+            _server: server,
+        })
+    }
+}
+
+/// As `Server::serve` makes it, which only cannot take a bound socket.
+fn plain(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start an async runtime")
+}
+
+fn blocks(slots: usize) -> Vec<Bytes> {
+    (0..slots).map(|_| vec![1; LARGEST].into()).collect()
+}
+
+impl Way for Grpc {
+    fn run(&mut self, load: Load, time: Duration) -> anyhow::Result<u64> {
+        let end = Instant::now() + time;
+        self.runtime.block_on(async {
+            let mut slots = JoinSet::new();
+            for block in &self.blocks {
+                slots.spawn(slot(self.client.clone(), request(block, load), load, end));
+            }
+            let mut calls = 0;
+            while let Some(slot) = slots.join_next().await {
+                calls += slot??;
+            }
+            Ok(calls)
+        })
+    }
+}
+
+async fn slot(
+    mut client: Client,
+    request: EncodeRequest,
+    load: Load,
+    end: Instant,
+) -> anyhow::Result<u64> {
+    let mut calls = 0;
+    while Instant::now() < end {
+        let request = Request::new(request.clone());
+        let answer = match &mut client {
+            Client::Ours(connections) => connections.encode(request).await,
+            Client::Stock(stub) => stub.encode(request).await,
+        };
+        let answered = answer.context("a call failed")?.into_inner().latents.len();
+        let asked = load.down;
+        anyhow::ensure!(
+            answered == asked,
+            "{answered} bytes where {asked} were asked"
+        );
+        calls += 1;
+    }
+    Ok(calls)
+}
+
+/// A request with `load.up` bytes of payload, which says in its version how many it wants back.
+fn request(block: &Bytes, load: Load) -> EncodeRequest {
+    let starts = (0..load.up).step_by(load.payload);
+    EncodeRequest {
+        meta_version: load.down as u32,
+        model: "vae".to_owned(),
+        payloads: starts
+            .map(|start| block.slice(start..(start + load.payload).min(load.up)))
+            .collect(),
+        ..EncodeRequest::default()
+    }
+}
+
+/// A handler that does nothing but answer.
+struct Answers {
+    blocks: Vec<Bytes>,
+    next: AtomicUsize,
+    roped: bool,
+}
+
+impl Answers {
+    fn new(slots: usize, roped: bool) -> Self {
+        Self {
+            blocks: blocks(slots),
+            next: AtomicUsize::new(0),
+            roped,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Encoder for Answers {
+    async fn encode(
+        &self,
+        request: Request<EncodeRequest>,
+    ) -> Result<Response<EncodeResponse>, Status> {
+        let (_, mut extensions, request) = request.into_parts();
+        let request = rope::received(&mut extensions, request);
+        let wanted = request.meta_version as usize;
+        let slot = self.next.fetch_add(1, Ordering::Relaxed) % self.blocks.len();
+        let answer = Response::new(EncodeResponse {
+            latents: self.blocks[slot].slice(..wanted.min(LARGEST)),
+            ..EncodeResponse::default()
+        });
+        if self.roped {
+            rope::response(answer)
+        } else {
+            Ok(answer)
+        }
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        Ok(Response::new(InfoResponse::default()))
+    }
+}
