@@ -10,9 +10,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use preheat_models::{
-    Device, Encoder, PixelData, Pixels, Source, choose, devices, flops, image, open,
-};
+use preheat_models::{Device, Encoder, PixelData, Pixels, Source, choose_one, flops, image, open};
 
 use crate::{
     photos,
@@ -149,7 +147,7 @@ impl Lane {
 /// Where the model cannot be opened, a replica cannot be started, or Python fails.
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     let source: Source = args.model.parse()?;
-    let device = choose(&args.device, &devices())?[0];
+    let device = choose_one(&args.device)?;
     let start = |dtype: &String| Lane::start(args, &source, device, dtype);
     let mut lanes: Vec<Lane> = args.dtype.iter().map(start).collect::<Result<_, _>>()?;
     let mut cases = cases(args, lanes.len())?;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use preheat_models::{
-    DType, Encoder, Moments, Options, PixelData, Pixels, Posterior, Scale, Source, choose, devices,
+    DType, Encoder, Moments, Options, PixelData, Pixels, Posterior, Scale, Source, choose_one,
     image::{self, Filter},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -54,7 +54,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let options = Options {
-        device: choose(&args.device, &devices())?[0],
+        device: choose_one(&args.device)?,
         dtype: args.dtype,
         tiling: args.tiling,
         slicing: args.slicing,

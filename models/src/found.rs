@@ -65,6 +65,20 @@ pub fn choose(text: &str, found: &[Found]) -> Result<Vec<Device>, Error> {
     Ok(devices)
 }
 
+/// The first device that `text` means, as for [`choose`]. Looks around only where it has to: GPU
+/// libraries take their time, and memory.
+///
+/// # Errors
+/// As for [`choose`].
+pub fn choose_one(text: &str) -> Result<Device, Error> {
+    let found = if text == "auto" {
+        devices()
+    } else {
+        Vec::new()
+    };
+    Ok(choose(text, &found)?[0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,7 +42,7 @@ pub mod synthetic;
 
 pub use dtype::DType;
 pub use error::Error;
-pub use found::{Found, choose, devices};
+pub use found::{Found, choose, choose_one, devices};
 pub use moments::{Moments, Posterior, Scale};
 pub use norm::LatentNorm;
 pub use spec::{Device, Fingerprint, Spec};

@@ -67,6 +67,7 @@ pub(crate) fn encoder<B: Ops>(
         spatial_compression: sizes.cell * patch,
         temporal_compression: temporal,
         size_multiple: sizes.cell * patch,
+        reads_pixels: true,
         has_posterior,
         norm,
         untrained: build.untrained,

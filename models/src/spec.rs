@@ -78,6 +78,8 @@ pub struct Spec {
     pub temporal_compression: usize,
     /// Width and height must be multiples of this.
     pub size_multiple: usize,
+    /// Whether it looks at what it encodes; where not, the data of its input may be left empty.
+    pub reads_pixels: bool,
     /// Whether there is a log-variance.
     pub has_posterior: bool,
     /// How a raw latent becomes what the diffusion model sees.

@@ -22,6 +22,9 @@ pub struct Config {
     pub ms_per_megapixel: u64,
     /// `version`: changes the fingerprint and nothing else.
     pub version: u64,
+    /// `decode=off`: whoever serves it need not decode anything, and every latent is zero. What is
+    /// left is the cost of serving.
+    pub decode: bool,
 }
 
 impl Default for Config {
@@ -30,6 +33,7 @@ impl Default for Config {
             channels: 4,
             ms_per_megapixel: 0,
             version: 0,
+            decode: true,
         }
     }
 }
@@ -40,6 +44,10 @@ impl FromStr for Config {
     fn from_str(options: &str) -> Result<Self, Error> {
         let mut config = Self::default();
         for option in options.split(',') {
+            if option == "decode=off" {
+                config.decode = false;
+                continue;
+            }
             let number = option
                 .split_once('=')
                 .and_then(|(k, v)| Some((k, v.parse::<u64>().ok()?)));
@@ -49,7 +57,8 @@ impl FromStr for Config {
                 Some(("version", n)) => config.version = n,
                 _ => {
                     return Err(Error::Synthetic(format!(
-                        "bad option `{option}`: use channels=1..1024, ms-per-megapixel=N, version=N"
+                        "bad option `{option}`: use channels=1..1024, ms-per-megapixel=N, version=N, \
+                         decode=off"
                     )));
                 }
             }
@@ -68,7 +77,10 @@ pub struct Synthetic {
 impl Synthetic {
     /// A model of these options.
     pub fn new(config: Config) -> Self {
-        let identity = format!("synthetic v1 {} {}", config.channels, config.version);
+        let mut identity = format!("synthetic v1 {} {}", config.channels, config.version);
+        if !config.decode {
+            identity.push_str(" zero");
+        }
         let spec = Spec {
             class: "Synthetic".to_owned(),
             fingerprint: Fingerprint(*blake3::hash(identity.as_bytes()).as_bytes()),
@@ -79,6 +91,7 @@ impl Synthetic {
             spatial_compression: CELL,
             temporal_compression: 1,
             size_multiple: CELL,
+            reads_pixels: config.decode,
             has_posterior: false,
             norm: LatentNorm::None,
             untrained: true,
@@ -115,7 +128,15 @@ impl Encoder for Synthetic {
 
         let channels = self.config.channels;
         let shape = [batch, channels, frames, height / CELL, width / CELL];
-        let mut mean = Vec::with_capacity(shape.iter().product());
+        let values = shape.iter().product();
+        if !self.config.decode {
+            return Ok(Moments {
+                shape,
+                mean: vec![0.0; values],
+                logvar: None,
+            });
+        }
+        let mut mean = Vec::with_capacity(values);
         for element in 0..batch {
             for channel in 0..channels {
                 for frame in 0..frames {
