@@ -26,6 +26,7 @@ mod noise;
 mod norm;
 #[cfg(feature = "cpu")]
 mod open;
+mod pending;
 #[cfg(feature = "cpu")]
 mod self_test;
 mod spec;
@@ -45,6 +46,7 @@ pub use error::Error;
 pub use found::{Found, choose, choose_one, devices};
 pub use moments::{Moments, Posterior, Scale};
 pub use norm::LatentNorm;
+pub use pending::Pending;
 pub use spec::{Device, Fingerprint, Spec};
 
 /// A VAE encoder on one device. One OS thread owns it; nothing else calls it.
@@ -59,6 +61,15 @@ pub trait Encoder: Send {
     /// # Errors
     /// [`Error::Size`] for sizes that the model cannot take; [`Error::Device`] where the device fails.
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error>;
+
+    /// Begins to encode. A device that works by itself goes on after this has returned, and takes
+    /// the next batch while it does; one that does not has encoded.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    fn begin(&mut self, pixels: &Pixels) -> Result<Pending, Error> {
+        self.encode(pixels).map(Pending::from)
+    }
 
     /// Bytes that this process holds on the device, for whichever models; `None` where the device is
     /// the host. To be called on the thread that encodes.

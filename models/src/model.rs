@@ -3,7 +3,11 @@
 mod sizes;
 mod tiling;
 
-use std::{fmt, ops::Range};
+use std::{
+    fmt,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use burn::tensor::{DType as BurnDType, Tensor, TensorData};
 
@@ -11,9 +15,10 @@ pub(crate) use sizes::Sizes;
 pub(crate) use tiling::Tiling;
 
 use crate::{
-    Encoder, Error, Moments, PixelData, Pixels, Spec,
+    Encoder, Error, Moments, Pending, PixelData, Pixels, Spec,
     moments::{LOGVAR_MAX, LOGVAR_MIN},
-    nn::Ops,
+    nn::{Fetch, Ops, unreadable},
+    pending::Step,
 };
 
 /// A family's encoder: the part that reads as its paper reads.
@@ -31,6 +36,23 @@ pub(crate) struct HostMap {
     height: usize,
     width: usize,
     channels: usize,
+}
+
+/// A map that the device may still be computing.
+struct Coming {
+    computed: Step<()>,
+    map: Step<HostMap>,
+}
+
+impl Coming {
+    fn join(self) -> Result<HostMap, Error> {
+        (self.computed)()?;
+        (self.map)()
+    }
+
+    fn split(self) -> (Step<()>, Step<HostMap>) {
+        (self.computed, self.map)
+    }
 }
 
 /// An encoder on a device.
@@ -55,13 +77,56 @@ impl<B: Ops> Encoder for Model<B> {
     }
 
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error> {
-        let Pixels {
-            batch,
-            frames,
-            height,
-            width,
-            ..
-        } = *pixels;
+        self.begin(pixels)?.moments()
+    }
+
+    fn begin(&mut self, pixels: &Pixels) -> Result<Pending, Error> {
+        let tiling = self.check(pixels)?;
+        let (batch, frame) = (pixels.batch, pixels.height * pixels.width);
+        // An image class sees each frame as an image of its own.
+        let all = batch * pixels.frames;
+        let pass = match self.slicing {
+            true => 1,
+            false => (B::PASS_PIXELS / frame).clamp(1, all),
+        };
+        let passes = (0..all).step_by(pass);
+        let passes = passes.map(|first| first..all.min(first + pass));
+        let has_posterior = self.spec.has_posterior;
+        let mut upload = Duration::ZERO;
+        let mut uploaded = |frames| {
+            let start = Instant::now();
+            let x = self.upload(pixels, frames);
+            upload += start.elapsed();
+            x
+        };
+        if let Some(tiling) = tiling {
+            // Tiles are blended on the host, so this has to wait for each.
+            let encode = |x| HostMap::on_its_way(self.family.encode(x)).join();
+            let mut map = HostMap::default();
+            for frames in passes {
+                map.append(tiling.run(&uploaded(frames), encode)?);
+            }
+            let moments = map.moments(batch, has_posterior);
+            return Ok(Pending::new(upload, || Ok(()), || Ok(moments)));
+        }
+        let maps = passes.map(|frames| HostMap::on_its_way(self.family.encode(uploaded(frames))));
+        let (computed, maps): (Vec<_>, Vec<_>) = maps.map(Coming::split).unzip();
+        let computed = || computed.into_iter().try_for_each(|computed| computed());
+        let moments = move || {
+            let mut map = HostMap::default();
+            for more in maps {
+                map.append(more()?);
+            }
+            Ok(map.moments(batch, has_posterior))
+        };
+        Ok(Pending::new(upload, computed, moments))
+    }
+}
+
+impl<B: Ops> Model<B> {
+    /// Whether the model can take it, and how it is tiled.
+    fn check(&self, pixels: &Pixels) -> Result<Option<Tiling>, Error> {
+        let Pixels { height, width, .. } = *pixels;
         self.sizes.check(pixels)?;
         if pixels.data.len() != pixels.len() || pixels.is_empty() {
             return Err(Error::Device(format!(
@@ -70,7 +135,6 @@ impl<B: Ops> Encoder for Model<B> {
                 pixels.len()
             )));
         }
-        let encode = |x| HostMap::fetch(self.family.encode(x));
         let tiling = self
             .tiling
             .filter(|tiling| height.max(width) > tiling.trigger);
@@ -102,25 +166,9 @@ impl<B: Ops> Encoder for Model<B> {
                 reason,
             });
         }
-        // An image class sees each frame as an image of its own.
-        let all = batch * frames;
-        let pass = match self.slicing {
-            true => 1,
-            false => (B::PASS_PIXELS / (height * width)).clamp(1, all),
-        };
-        let mut map = HostMap::default();
-        for first in (0..all).step_by(pass) {
-            let x = self.upload(pixels, first..all.min(first + pass));
-            map.append(match tiling {
-                Some(tiling) => tiling.run(&x, encode)?,
-                None => encode(x)?,
-            });
-        }
-        Ok(map.moments(batch, self.spec.has_posterior))
+        Ok(tiling)
     }
-}
 
-impl<B: Ops> Model<B> {
     /// These frames of the batch, `[n, height, width, 3]` in [-1, 1].
     fn upload(&self, pixels: &Pixels, frames: Range<usize>) -> Tensor<B, 4> {
         let (height, width) = (pixels.height, pixels.width);
@@ -148,19 +196,23 @@ impl<B: Ops> Model<B> {
 }
 
 impl HostMap {
-    fn fetch<B: Ops>(x: Tensor<B, 4>) -> Result<Self, Error> {
+    fn on_its_way<B: Ops>(x: Tensor<B, 4>) -> Coming {
         let [n, height, width, channels] = x.dims();
-        let data = x.into_data().convert_dtype(BurnDType::F32);
-        let values = data
-            .into_vec()
-            .map_err(|error| Error::Device(format!("reading back: {error:?}")))?;
-        Ok(Self {
-            values,
-            n,
-            height,
-            width,
-            channels,
-        })
+        let Fetch { computed, values } = B::fetch(x);
+        let map = move || {
+            let data = values()?.convert_dtype(BurnDType::F32);
+            Ok(Self {
+                values: data.into_vec().map_err(unreadable)?,
+                n,
+                height,
+                width,
+                channels,
+            })
+        };
+        Coming {
+            computed,
+            map: Box::new(map),
+        }
     }
 
     /// Adds maps of the same size behind those that are here.

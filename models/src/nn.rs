@@ -18,7 +18,7 @@ pub(crate) use attention::{Attention, attend};
 pub(crate) use conv::{Conv2d, ConvShape};
 pub(crate) use loader::Loader;
 pub(crate) use norm::GroupNorm;
-pub(crate) use ops::{Ops, PlainKernel, Post, Pre, plain_convolve};
+pub(crate) use ops::{Fetch, Ops, PlainKernel, Post, Pre, plain_convolve, unreadable};
 pub(crate) use resnet::ResnetBlock;
 pub(crate) use rms::{Floor, RmsNorm};
 pub(crate) use shuffle::{Order, group_mean, space_to_depth};

@@ -4,10 +4,15 @@
 //! Channel `c` of a latent cell is the mean of colour `c mod 3` over the cell's pixels in [-1, 1],
 //! plus `c / 3` (integer division), so a test can tell a crop, a flip or a mix-up from the latent.
 
-use std::{str::FromStr, thread, time::Duration};
+use std::{
+    str::FromStr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    DType, Device, Encoder, Error, Fingerprint, LatentNorm, Moments, PixelData, Pixels, Spec,
+    DType, Device, Encoder, Error, Fingerprint, LatentNorm, Moments, Pending, PixelData, Pixels,
+    Spec,
 };
 
 /// Pixels per cell, along each side.
@@ -72,6 +77,8 @@ impl FromStr for Config {
 pub struct Synthetic {
     config: Config,
     spec: Spec,
+    /// When the device will have computed all that it was given.
+    free: Instant,
 }
 
 impl Synthetic {
@@ -97,7 +104,11 @@ impl Synthetic {
             untrained: true,
             preferred_batch_pixels: 1 << 20,
         };
-        Self { config, spec }
+        Self {
+            config,
+            spec,
+            free: Instant::now(),
+        }
     }
 }
 
@@ -107,6 +118,12 @@ impl Encoder for Synthetic {
     }
 
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error> {
+        self.begin(pixels)?.moments()
+    }
+
+    /// The pretended device computes one batch after the other, and this thread meanwhile the
+    /// answer.
+    fn begin(&mut self, pixels: &Pixels) -> Result<Pending, Error> {
         let Pixels {
             batch,
             frames,
@@ -124,17 +141,35 @@ impl Encoder for Synthetic {
         }
         let megapixels = (batch * frames * height * width) as f64 / 1e6;
         let micros = megapixels * self.config.ms_per_megapixel as f64 * 1e3;
-        thread::sleep(Duration::from_micros(micros as u64));
+        self.free = self.free.max(Instant::now()) + Duration::from_micros(micros as u64);
+        let done = self.free;
+        let computed = move || {
+            thread::sleep(done.saturating_duration_since(Instant::now()));
+            Ok(())
+        };
+        let moments = self.moments(pixels);
+        Ok(Pending::new(Duration::ZERO, computed, || Ok(moments)))
+    }
+}
 
+impl Synthetic {
+    fn moments(&self, pixels: &Pixels) -> Moments {
+        let Pixels {
+            batch,
+            frames,
+            height,
+            width,
+            ..
+        } = *pixels;
         let channels = self.config.channels;
         let shape = [batch, channels, frames, height / CELL, width / CELL];
         let values = shape.iter().product();
         if !self.config.decode {
-            return Ok(Moments {
+            return Moments {
                 shape,
                 mean: vec![0.0; values],
                 logvar: None,
-            });
+            };
         }
         let mut mean = Vec::with_capacity(values);
         for element in 0..batch {
@@ -148,11 +183,11 @@ impl Encoder for Synthetic {
                 }
             }
         }
-        Ok(Moments {
+        Moments {
             shape,
             mean,
             logvar: None,
-        })
+        }
     }
 }
 

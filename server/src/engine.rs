@@ -174,7 +174,7 @@ impl Engine {
                 index,
                 events: events.downgrade(),
                 queue: Arc::clone(&queue),
-                metrics: DeviceMetrics::new(device),
+                metrics: Arc::new(DeviceMetrics::new(device)),
             };
             lanes.push(lane.spawn(device)?);
         }

@@ -47,8 +47,12 @@ pub(crate) struct Metrics {
 pub(crate) struct DeviceMetrics {
     /// Waiting, decoded, for the device.
     pub(crate) batch_wait_seconds: Histogram,
+    /// Handing one batch over to the device.
+    pub(crate) upload_seconds: Histogram,
     /// The device, one batch. Their sum is the time that the device was busy.
     pub(crate) encode_seconds: Histogram,
+    /// From there to the order of the answer in memory, one batch.
+    pub(crate) read_back_seconds: Histogram,
     /// Items of a batch.
     pub(crate) batch_items: Histogram,
     /// Pixels of a batch.
@@ -70,7 +74,9 @@ impl DeviceMetrics {
         let histogram = |name| histogram!(name, "device" => device.to_owned());
         Self {
             batch_wait_seconds: histogram("preheat_batch_wait_seconds"),
+            upload_seconds: histogram("preheat_upload_seconds"),
             encode_seconds: histogram("preheat_encode_seconds"),
+            read_back_seconds: histogram("preheat_read_back_seconds"),
             batch_items: histogram("preheat_batch_items"),
             batch_pixels: histogram("preheat_batch_pixels"),
             faults: counter!("preheat_device_faults_total", "device" => device.to_owned()),
@@ -190,7 +196,12 @@ fn describe() {
         ("queue", "Wait of an item for a decode thread"),
         ("decode", "Decode, resize, crop and flip of an item"),
         ("batch_wait", "Wait of a decoded item for the device"),
+        ("upload", "Handing a batch over to the device"),
         ("encode", "The device, one batch"),
+        (
+            "read_back",
+            "From the end of the computation to latents in memory, one batch",
+        ),
         (
             "finish",
             "Posterior, scale, rounding and layout of an answer",

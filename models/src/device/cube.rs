@@ -10,18 +10,23 @@ mod launch;
 mod norm;
 mod pixels;
 
-use burn::tensor::{FloatDType, Tensor, TensorPrimitive, ops::ConvOptions};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, Waker},
+};
+
+use burn::tensor::{FloatDType, Tensor, TensorData, TensorPrimitive, ops::ConvOptions};
 use burn_cubecl::{
     CubeBackend, CubeRuntime,
     kernel::{
         conv::{ConvStrategy, conv_forward_nhwc},
-        into_contiguous,
+        into_contiguous, into_contiguous_aligned,
     },
     tensor::CubeTensor,
 };
-use cubecl::client::ComputeClient;
+use cubecl::{client::ComputeClient, future::block_on, server::CopyDescriptor};
 
-use crate::nn::{Act, ConvShape, Floor, GroupNorm, Ops, Post, Pre, RmsNorm};
+use crate::nn::{Act, ConvShape, Fetch, Floor, GroupNorm, Ops, Post, Pre, RmsNorm, unreadable};
 use conv::FusedAct;
 use launch::{Moments, Product};
 
@@ -191,6 +196,49 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     ) -> Tensor<Self, 4> {
         float(launch::unpack::<R>(bytes, shape, device, dtype.into()))
     }
+
+    /// Both the mark of the end of the computation and the copy are put into the device's queue here,
+    /// before whatever comes next.
+    fn fetch(x: Tensor<Self, 4>) -> Fetch {
+        let x = into_contiguous_aligned(x.into_primitive().tensor());
+        let (shape, dtype) = (x.meta.shape().clone(), x.dtype);
+        let strides = x.meta.strides().clone();
+        let computed = x.client.sync();
+        let copy = CopyDescriptor::new(
+            x.handle.clone().binding(),
+            shape.clone(),
+            strides,
+            x.elem_size(),
+        );
+        let client = x.client.clone();
+        let mut bytes = Box::pin(async move {
+            let bytes = client.read_one_tensor_async(copy);
+            // The call has queued the copy; to go on would be to wait for it.
+            pause().await;
+            bytes.await
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = bytes.as_mut().poll(&mut context);
+        Fetch {
+            computed: Box::new(|| block_on(computed).map_err(unreadable)),
+            values: Box::new(move || {
+                let bytes = block_on(bytes).map_err(unreadable)?;
+                // Until here its memory is not given to anything else.
+                drop(x);
+                Ok(TensorData::from_bytes(bytes, shape, dtype))
+            }),
+        }
+    }
+}
+
+/// Pending once.
+async fn pause() {
+    let mut paused = false;
+    poll_fn(|_| match std::mem::replace(&mut paused, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// One of burn's own kernels. They pad every side alike, so that what is padded at the end alone is

@@ -3,9 +3,13 @@
 //! A convolution takes in what stands before it and what follows it, because on every device these
 //! are bound by memory, and because fusing them is what keeps a 2048x2048 encode within its bound.
 
+use std::fmt;
+
 use burn::tensor::{
     FloatDType, Tensor, TensorData, backend::Backend, module, ops::PaddedConvOptions,
 };
+
+use crate::{Error, pending::Step};
 
 use super::{Act, ConvShape, GroupNorm, RmsNorm, rms::plain_rms_norm};
 
@@ -73,6 +77,14 @@ pub(crate) trait Ops: Backend {
         None
     }
 
+    /// Begins to bring a map back to the host.
+    fn fetch(x: Tensor<Self, 4>) -> Fetch {
+        Fetch {
+            computed: Box::new(|| Ok(())),
+            values: Box::new(move || x.try_into_data().map_err(unreadable)),
+        }
+    }
+
     /// `[batch, rows, inner]` by `[batch, inner, columns]`
     fn matmul(a: Tensor<Self, 3>, b: Tensor<Self, 3>) -> Tensor<Self, 3> {
         a.matmul(b)
@@ -89,6 +101,19 @@ pub(crate) trait Ops: Backend {
         let data = TensorData::new(bytes.iter().map(value).collect(), shape);
         Tensor::<Self, 4>::from_data(data, device).cast(dtype)
     }
+}
+
+/// A map on its way to the host. Nothing that the device is given afterwards holds it up.
+pub(crate) struct Fetch {
+    /// Returns when the device has computed it.
+    pub(crate) computed: Step<()>,
+    /// Returns it.
+    pub(crate) values: Step<TensorData>,
+}
+
+/// What went wrong on the way.
+pub(crate) fn unreadable(error: impl fmt::Debug) -> Error {
+    Error::Device(format!("reading back: {error:?}"))
 }
 
 /// The kernel of a backend without its own: burn's tensors as they are.

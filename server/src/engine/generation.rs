@@ -4,13 +4,13 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use preheat_models::{Encoder, Error, Moments, Pixels, Spec};
+use preheat_models::{Encoder, Error, Moments, Pending, Pixels, Spec};
 
 use super::{
     Measured, Opened, Settings,
@@ -34,7 +34,8 @@ pub(crate) struct Generation {
 
 /// A model on one device.
 struct Placed {
-    /// Only the thread of the device locks it; the lock is for handing over.
+    /// Locked by the thread of the device; and by the one that answers, where a batch failed, to
+    /// find out who is to blame.
     encoder: Mutex<Box<dyn Encoder>>,
     budget: Budget,
     /// Pixels per second, smoothed; 0 before the first batch.
@@ -112,35 +113,51 @@ impl Generation {
         (0..self.devices.len()).all(|device| self.terms(device).is_some())
     }
 
-    /// Encodes, on the thread of the device.
-    pub(crate) fn encode(&self, device: usize, pixels: &Pixels) -> Result<Moments, Failure> {
+    /// Hands a batch to the device, on the device's thread.
+    pub(crate) fn begin(&self, device: usize, pixels: &Pixels) -> Result<Pending, Failure> {
+        let mut encoder = self.devices[device].lock();
+        let begun = attempt(|| encoder.begin(pixels));
+        begun.map_err(|fault| self.failed(device, encoder.as_mut(), fault))
+    }
+
+    /// Waits until the device has computed the batch, on any thread.
+    pub(crate) fn computed(&self, device: usize, pending: &mut Pending) -> Result<(), Failure> {
+        attempt(|| pending.computed()).map_err(|fault| {
+            let mut encoder = self.devices[device].lock();
+            self.failed(device, encoder.as_mut(), fault)
+        })
+    }
+
+    /// Reads the batch back, on any thread. `took` is the time of the device.
+    pub(crate) fn read_back(
+        &self,
+        device: usize,
+        pending: Pending,
+        (batch, pixels, took): (usize, u64, Duration),
+    ) -> Result<Moments, Failure> {
         let placed = &self.devices[device];
-        let mut encoder = placed
-            .encoder
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let start = Instant::now();
-        match catch(encoder.as_mut(), pixels) {
+        let moments = attempt(|| pending.moments()).and_then(|moments| whole(moments, batch));
+        match moments {
             Ok(moments) => {
                 placed.strikes.store(0, Ordering::Relaxed);
-                placed.measured(pixels.len() as u64 / 3, start.elapsed());
+                placed.measured(pixels, took);
                 Ok(moments)
             }
-            Err(fault) if fault.kind != FaultKind::Internal => Err(Failure::Batch(fault)),
-            Err(fault) => Err(self.blame(device, encoder.as_mut(), fault)),
+            Err(fault) => Err(self.failed(device, placed.lock().as_mut(), fault)),
         }
     }
 
     /// Bytes that this process holds on a device, for the thread of that device to ask.
     pub(crate) fn device_memory(&self, device: usize) -> Option<u64> {
-        let encoder = &self.devices[device].encoder;
-        let encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-        encoder.device_memory()
+        self.devices[device].lock().device_memory()
     }
 
     /// A batch that fails may be to blame itself, and would then be sent to device after device:
     /// so a device is judged by a picture known to be good.
-    fn blame(&self, device: usize, encoder: &mut dyn Encoder, fault: Fault) -> Failure {
+    fn failed(&self, device: usize, encoder: &mut dyn Encoder, fault: Fault) -> Failure {
+        if fault.kind != FaultKind::Internal {
+            return Failure::Batch(fault);
+        }
         let placed = &self.devices[device];
         let Err(reason) = trial::prove(encoder) else {
             placed.strikes.store(0, Ordering::Relaxed);
@@ -174,6 +191,10 @@ impl Generation {
 }
 
 impl Placed {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Encoder>> {
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn measured(&self, pixels: u64, took: Duration) {
         let seen = pixels as f64 / took.as_secs_f64().max(1e-6);
         let old = self.rate.load(Ordering::Relaxed) as f64;
@@ -197,25 +218,33 @@ impl fmt::Debug for Generation {
 
 /// Encodes, with panics and answers of the wrong shape for faults.
 pub(crate) fn catch(encoder: &mut dyn Encoder, pixels: &Pixels) -> Result<Moments, Fault> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| encoder.encode(pixels)));
-    let internal = |message: String| Fault::new(FaultKind::Internal, message);
-    let moments = outcome
-        .map_err(|_| {
-            internal("the model panicked on this batch: see the log of the replica".into())
-        })?
-        .map_err(|error| match error {
-            Error::Size { .. } | Error::Frames { .. } => {
-                Fault::new(FaultKind::Shape, error.to_string())
-            }
-            Error::NotFinite { .. } => Fault::new(FaultKind::NotFinite, error.to_string()),
-            other => internal(other.to_string()),
-        })?;
-    let values = pixels.batch * moments.element_len();
+    attempt(|| encoder.encode(pixels)).and_then(|moments| whole(moments, pixels.batch))
+}
+
+fn internal(message: String) -> Fault {
+    Fault::new(FaultKind::Internal, message)
+}
+
+fn attempt<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, Fault> {
+    let outcome = catch_unwind(AssertUnwindSafe(step)).map_err(|_| {
+        internal("the model panicked on this batch: see the log of the replica".into())
+    })?;
+    outcome.map_err(|error| match error {
+        Error::Size { .. } | Error::Frames { .. } => {
+            Fault::new(FaultKind::Shape, error.to_string())
+        }
+        Error::NotFinite { .. } => Fault::new(FaultKind::NotFinite, error.to_string()),
+        other => internal(other.to_string()),
+    })
+}
+
+fn whole(moments: Moments, batch: usize) -> Result<Moments, Fault> {
+    let values = batch * moments.element_len();
     let logvar_fits = moments.logvar.as_ref().is_none_or(|v| v.len() == values);
-    if moments.shape[0] != pixels.batch || moments.mean.len() != values || !logvar_fits {
+    if moments.shape[0] != batch || moments.mean.len() != values || !logvar_fits {
+        let shape = moments.shape;
         return Err(internal(format!(
-            "the model answered a batch of {} with shape {:?}",
-            pixels.batch, moments.shape
+            "the model answered a batch of {batch} with shape {shape:?}"
         )));
     }
     Ok(moments)

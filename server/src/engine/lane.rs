@@ -1,9 +1,11 @@
-//! A device's two threads: one puts batches together, the other owns the device and computes.
-//! While one batch is computed the next is already there.
+//! A device's three threads: one puts batches together, one owns the device and hands them over, and
+//! one waits for what the device makes of them, reads it back and answers. So while a batch is
+//! computed the next is already on the device, if the device takes work ahead, or else ready in
+//! memory.
 
 use std::{sync::Arc, thread, time::Instant};
 
-use preheat_models::{Moments, PixelData, Pixels};
+use preheat_models::{Moments, Pending, PixelData, Pixels};
 
 use super::{
     batcher::AHEAD,
@@ -21,14 +23,24 @@ struct Batch {
     callers: Vec<Caller>,
 }
 
-/// What a device's threads need.
+/// A batch that the device has.
 #[derive(Debug)]
+struct Begun {
+    at: Instant,
+    outcome: Result<Pending, Failure>,
+    /// Output pixels.
+    pixels: u64,
+    callers: Vec<Caller>,
+}
+
+/// What a device's threads need.
+#[derive(Clone, Debug)]
 pub(crate) struct Lane {
     pub(crate) index: usize,
     /// Weak, so that the threads end when the engine and the decode pool are gone.
     pub(crate) events: flume::WeakSender<Event>,
     pub(crate) queue: Arc<Queue>,
-    pub(crate) metrics: DeviceMetrics,
+    pub(crate) metrics: Arc<DeviceMetrics>,
 }
 
 impl Lane {
@@ -37,54 +49,104 @@ impl Lane {
     pub(crate) fn spawn(self, device: &str) -> std::io::Result<flume::Sender<Vec<Ready>>> {
         let (groups, chosen) = flume::bounded::<Vec<Ready>>(1 + AHEAD);
         let (batches, assembled) = flume::bounded(AHEAD);
-        thread::Builder::new()
-            .name(format!("batch-{device}"))
-            .spawn(move || {
+        let (handed, begun) = flume::bounded(AHEAD);
+        let spawn = |task: &str, work: Box<dyn FnOnce() + Send>| {
+            let name = format!("{task}-{device}");
+            thread::Builder::new().name(name).spawn(work)
+        };
+        spawn(
+            "batch",
+            Box::new(move || {
                 while let Ok(items) = chosen.recv() {
                     if batches.send(assemble(items)).is_err() {
                         return;
                     }
                 }
-            })?;
-        thread::Builder::new()
-            .name(format!("device-{device}"))
-            .spawn(move || {
+            }),
+        )?;
+        let owner = self.clone();
+        spawn(
+            "device",
+            Box::new(move || {
                 while let Ok(batch) = assembled.recv() {
-                    self.encode(batch);
-                    let Some(events) = self.events.upgrade() else {
-                        return;
-                    };
-                    if events.send(Event::Done(self.index)).is_err() {
+                    if handed.send(owner.begin(batch)).is_err() {
                         return;
                     }
                 }
-            })?;
+            }),
+        )?;
+        spawn("answer", Box::new(move || self.answer(&begun)))?;
         Ok(groups)
     }
 
-    fn encode(&self, batch: Batch) {
+    /// Nothing where nobody wants the batch any more.
+    fn begin(&self, batch: Batch) -> Option<Begun> {
         let Batch { pixels, callers } = batch;
-        let start = Instant::now();
+        let at = Instant::now();
         // The batch may have waited for the device; spare it work that nobody wants any more.
-        if !callers.iter().any(|caller| caller.waits(start)) {
-            return;
+        if !callers.iter().any(|caller| caller.waits(at)) {
+            return None;
         }
         for caller in &callers {
-            self.metrics.batch_wait_seconds.record(start - caller.since);
+            self.metrics.batch_wait_seconds.record(at - caller.since);
         }
-        let model = Arc::clone(&callers[0].model);
-        let outcome = model.encode(self.index, &pixels);
-        let took = start.elapsed();
-        self.metrics.encode_seconds.record(took);
-        self.metrics.batch_items.record(pixels.batch as f64);
+        let model = &callers[0].model;
+        let outcome = model.begin(self.index, &pixels);
+        if let Some(bytes) = model.device_memory(self.index) {
+            self.metrics.memory(bytes);
+        }
         let values = (pixels.len() / 3) as u64;
+        self.metrics.batch_items.record(pixels.batch as f64);
         self.metrics.batch_pixels.record(values as f64);
-        match outcome {
+        Some(Begun {
+            at,
+            outcome,
+            pixels: values,
+            callers,
+        })
+    }
+
+    fn answer(&self, begun: &flume::Receiver<Option<Begun>>) {
+        // Since when the device has had nothing else to do.
+        let mut free = Instant::now();
+        while let Ok(begun) = begun.recv() {
+            if let Some(begun) = begun {
+                self.finish(begun, &mut free);
+            }
+            let Some(events) = self.events.upgrade() else {
+                return;
+            };
+            if events.send(Event::Done(self.index)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn finish(&self, begun: Begun, free: &mut Instant) {
+        let Begun {
+            at,
+            outcome,
+            pixels,
+            callers,
+        } = begun;
+        let model = Arc::clone(&callers[0].model);
+        let computed = outcome.and_then(|mut pending| {
+            model.computed(self.index, &mut pending)?;
+            Ok(pending)
+        });
+        let now = Instant::now();
+        let took = now - at.max(*free);
+        *free = now;
+        self.metrics.encode_seconds.record(took);
+        let moments = computed.and_then(|pending| {
+            self.metrics.upload_seconds.record(pending.upload());
+            let moments = model.read_back(self.index, pending, (callers.len(), pixels, took))?;
+            self.metrics.read_back_seconds.record(now.elapsed());
+            Ok(moments)
+        });
+        match moments {
             Ok(moments) => {
-                self.queue.measured(values, took);
-                if let Some(bytes) = model.device_memory(self.index) {
-                    self.metrics.memory(bytes);
-                }
+                self.queue.measured(pixels, took);
                 answer(callers, moments);
             }
             Err(failure) => self.fail(callers, failure),

@@ -3,6 +3,7 @@
 // clippy's exception for tests does not cover the helpers of tests.
 #![allow(clippy::unwrap_used)]
 
+mod ahead;
 mod deploy;
 mod devices;
 mod drain;
