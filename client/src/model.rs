@@ -115,8 +115,15 @@ impl Model {
                 "the replica describes it incompletely: {served:?}"
             )));
         }
+        let mut served = served.clone();
+        // A run that is resumed stays with its weights for as long as replicas keep them.
+        if let Some(pinned) = config.resume.as_ref().map(|s| &s.run.model_fingerprint)
+            && served.older_fingerprints.contains(pinned)
+        {
+            served.fingerprint.clone_from(pinned);
+        }
         let limits = info.limits.unwrap_or_default();
-        Ok(Self::new(served.clone(), &limits, config))
+        Ok(Self::new(served, &limits, config))
     }
 
     fn new(served: Served, replica: &Limits, config: &Config) -> Self {

@@ -182,6 +182,32 @@ fn a_state_of_another_run_is_refused() {
 }
 
 #[test]
+fn a_run_stays_with_its_weights_while_replicas_have_them() {
+    let (photos, stub) = (Photos::new(13), Stub::answering());
+    let mut config = photos.config(&stub.uri());
+    let mut saved = DataLoader::new(config.clone()).unwrap().state();
+    assert_eq!(saved.run.model_fingerprint, crate::stub::FINGERPRINT);
+    saved.run.model_fingerprint = crate::stub::OLDER.into();
+    config.resume = Some(saved.clone());
+    let mut loader = DataLoader::new(config.clone()).unwrap();
+    // Every answer is held against the fingerprint that its call pins.
+    assert!(loader.next_batch().unwrap().is_some());
+    assert_eq!(
+        loader.state().run.model_fingerprint,
+        saved.run.model_fingerprint
+    );
+    saved.run.model_fingerprint = "0000000000000000".into();
+    config.resume = Some(saved);
+    let Err(Error::StateMismatch { fields }) = DataLoader::new(config).map(|_| ()) else {
+        panic!("accepted");
+    };
+    assert!(
+        fields[0].starts_with("model_fingerprint") && fields.len() == 1,
+        "{fields:?}"
+    );
+}
+
+#[test]
 fn works_inside_a_runtime() {
     let (photos, stub) = (Photos::new(5), Stub::answering());
     tokio::runtime::Runtime::new().unwrap().block_on(async {

@@ -188,6 +188,7 @@ impl Encoder for Replica {
             size_multiple: 8,
             has_posterior: name == "stub",
             preferred_batch_pixels: 3 * 32 * 32,
+            older_fingerprints: vec![OLDER.into()],
             ..Model::default()
         };
         Ok(Response::new(InfoResponse {
@@ -200,6 +201,9 @@ impl Encoder for Replica {
 }
 
 pub(crate) const FINGERPRINT: &str = "0123456789abcdef";
+
+/// Of weights that were replaced, and that the stub still has.
+pub(crate) const OLDER: &str = "fedcba9876543210";
 
 fn answer(
     request: &EncodeRequest,
