@@ -83,6 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let _logging = logging::start(args.otlp_endpoint.as_deref())?;
         let config = Config::try_from(&args)?;
         config.security.check()?;
+        let hangups = signals::Hangups::listen().context("cannot listen for signals")?;
         // Bound before the models are loaded, so that a port in use is known at once; listening
         // only after, so that nobody connects to a replica that cannot answer yet.
         let socket = bind(config.listen)?;
@@ -98,7 +99,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if config.engine.batch_pixels.is_none() {
             models.measure(config.engine.max_batch);
         }
-        signals::on_hangup(models.reloader()).context("cannot listen for signals")?;
+        hangups.reload(models.reloader());
         let stop = signals::first().context("cannot listen for signals")?;
         let listener = socket
             .listen(BACKLOG)

@@ -23,17 +23,24 @@ pub(crate) fn first() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Asks for a reload at every SIGHUP.
-pub(crate) fn on_hangup(reloader: Reloader) -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!("reloading the models");
-            // What comes of it is in the log. Signals that come meanwhile are one signal.
-            let _ = reloader.reload().await;
-        }
-    });
-    Ok(())
+/// SIGHUPs from now on; before, one would end the process.
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    pub(crate) fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Asks for a reload at every one, also for one that came while there was nothing to reload.
+    pub(crate) fn reload(mut self, reloader: Reloader) {
+        tokio::spawn(async move {
+            while self.0.recv().await.is_some() {
+                tracing::info!("reloading the models");
+                // What comes of it is in the log. Signals that come meanwhile are one signal.
+                let _ = reloader.reload().await;
+            }
+        });
+    }
 }
 
 async fn either(term: &mut Signal, int: &mut Signal) {
