@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let folder = match &args.photos {
         Some(folder) => folder.clone(),
         None => {
-            photos::unpack(unpacked.path(), 1)?;
+            photos::unpack(unpacked.path(), photos::all().len())?;
             unpacked.path().to_owned()
         }
     };

@@ -10,18 +10,17 @@ use include_dir::{Dir, include_dir};
 
 static PHOTOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/photos");
 
-/// Writes `copies` of every sample photo into `folder`, each under its own name.
+/// Writes `count` photos into `folder`: the samples, again and again, each copy under its own name.
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub fn unpack(folder: &Path, copies: usize) -> anyhow::Result<()> {
-    for copy in 0..copies {
-        let subfolder = folder.join(format!("{copy:03}"));
+pub fn unpack(folder: &Path, count: usize) -> anyhow::Result<()> {
+    let photos = all();
+    for (index, (name, bytes)) in photos.iter().cycle().take(count).enumerate() {
+        let subfolder = folder.join(format!("{:03}", index / photos.len()));
         fs::create_dir_all(&subfolder).context("creating a folder for the photos")?;
-        for (name, bytes) in all() {
-            let path = subfolder.join(name);
-            fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
-        }
+        let path = subfolder.join(name);
+        fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ fn replica_at(model: &str, listen: &str) -> Replica {
 /// A folder with copies of the sample photos, 24 of each.
 fn folder(copies: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    photos::unpack(folder.path(), copies).unwrap();
+    photos::unpack(folder.path(), copies * photos::all().len()).unwrap();
     folder
 }
 
