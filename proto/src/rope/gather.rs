@@ -21,10 +21,19 @@ const EMPTY: &[u8] = &[0; PREFIX_BYTES];
 /// What comes of one poll of a body.
 type Polled = Option<Result<Frame<Bytes>, Status>>;
 
-/// Reads a body to its end. Where that is one whole message, the message, and a body with an empty
-/// one in its place; otherwise a body that repeats what was read and goes on, for the codec to
-/// make of it what it will.
-pub(super) async fn gather<M: Laden>(mut body: Body) -> (Option<M>, Body) {
+/// What [`gather`] made of a body.
+pub(super) struct Gathered<M> {
+    /// The message, if the body was one and nothing else.
+    pub(super) message: Option<M>,
+    /// A body with an empty message in the place of that one; otherwise one that repeats what was read
+    /// and goes on, for the codec to make of it what it will.
+    pub(super) body: Body,
+    /// Why the body can be no message, in words; a codec would blame itself.
+    pub(super) broken: Option<String>,
+}
+
+/// Reads a body to its end.
+pub(super) async fn gather<M: Laden>(mut body: Body) -> Gathered<M> {
     let mut frames = Frames::default();
     let (next, odd) = loop {
         let polled = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
@@ -48,6 +57,9 @@ pub(super) async fn gather<M: Laden>(mut body: Body) -> (Option<M>, Body) {
     } else {
         None
     };
+    let ended =
+        !matches!(next, Some(Err(_))) && (!odd || frames.flag().is_some_and(|flag| flag > 0));
+    let broken = if ended { frames.broken() } else { None };
     if message.is_some() {
         frames.chunks = [Bytes::from_static(EMPTY)].into();
     }
@@ -56,7 +68,11 @@ pub(super) async fn gather<M: Laden>(mut body: Body) -> (Option<M>, Body) {
         next,
         rest: body,
     };
-    (message, Body::new(resumed))
+    Gathered {
+        message,
+        body: Body::new(resumed),
+        broken,
+    }
 }
 
 /// A message as far as it has come, prefix included.
@@ -90,6 +106,34 @@ impl Frames {
         match self.expected {
             Some(expected) if self.bytes > expected => Err(Odd),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the message is compressed, as its first byte says.
+    fn flag(&self) -> Option<u8> {
+        self.chunks.front()?.first().copied()
+    }
+
+    /// What is wrong with them if nothing follows.
+    fn broken(&self) -> Option<String> {
+        let seen = self.bytes;
+        match (self.flag(), self.expected) {
+            (None, _) => Some("the request holds no message".to_owned()),
+            (Some(1), _) => Some(
+                "the message is marked as compressed, but no `grpc-encoding` says how".to_owned(),
+            ),
+            (Some(flag @ 2..), _) => Some(format!(
+                "the byte before the message, whether it is compressed, is {flag}: write 0"
+            )),
+            (_, None) if seen < PREFIX_BYTES => Some(format!(
+                "the request ends after {seen} of the {PREFIX_BYTES} bytes before its message"
+            )),
+            (_, Some(expected)) if seen < expected => Some(format!(
+                "the request ends after {} of {} bytes of its message",
+                seen - PREFIX_BYTES,
+                expected - PREFIX_BYTES
+            )),
+            _ => None,
         }
     }
 
@@ -201,6 +245,11 @@ mod tests {
         }
     }
 
+    fn of(body: Body) -> (Option<EncodeRequest>, Body) {
+        let gathered = now(gather(body));
+        (gathered.message, gathered.body)
+    }
+
     fn encoded(message: &EncodeRequest) -> Vec<u8> {
         let rope = Rope::new(message.clone()).unwrap();
         rope.pieces().flat_map(|piece| piece.to_vec()).collect()
@@ -258,7 +307,7 @@ mod tests {
         ) {
             let sent = message(&payloads);
             let cuts = [small_cuts, cuts].concat();
-            let (received, rest) = now(gather(body(&encoded(&sent), &cuts, trailers())));
+            let (received, rest) = of(body(&encoded(&sent), &cuts, trailers()));
             prop_assert_eq!(received, Some(sent));
             let (bytes, end) = drain(rest);
             prop_assert_eq!(bytes, EMPTY);
@@ -270,7 +319,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..40),
             cuts in prop::collection::vec(0_usize..9, 0..4),
         ) {
-            let (received, rest) = now(gather::<EncodeRequest>(body(&bytes, &cuts, None)));
+            let (received, rest) = of(body(&bytes, &cuts, None));
             if received.is_none() {
                 prop_assert_eq!(drain(rest).0, bytes);
             }
@@ -285,7 +334,7 @@ mod tests {
         let long = [&[0, 255, 255, 255, 255], &plain[5..]].concat();
         let cut = plain[..50].to_vec();
         for bytes in [compressed, two, long, cut, Vec::new()] {
-            let (received, rest) = now(gather::<EncodeRequest>(body(&bytes, &[8, 3], trailers())));
+            let (received, rest) = of(body(&bytes, &[8, 3], trailers()));
             assert_eq!(received, None);
             let (seen, end) = drain(rest);
             assert_eq!(seen, bytes);
@@ -298,7 +347,7 @@ mod tests {
         let sent = message(&[40_000, 50_000]);
         let pieces: Vec<Bytes> = Rope::new(sent.clone()).unwrap().pieces().cloned().collect();
         let frames = pieces.iter().map(|piece| Ok(Frame::data(piece.clone())));
-        let (received, _) = now(gather::<EncodeRequest>(Body::new(Sent(frames.collect()))));
+        let (received, _) = of(Body::new(Sent(frames.collect())));
         for (one, other) in received.unwrap().payloads.iter().zip(&sent.payloads) {
             assert_eq!(one.as_ptr(), other.as_ptr());
         }
@@ -308,8 +357,29 @@ mod tests {
     fn an_error_comes_after_what_came_before_it() {
         let plain = encoded(&message(&[100]));
         let lost = Some(Err(Status::unavailable("lost")));
-        let (received, rest) = now(gather::<EncodeRequest>(body(&plain, &[], lost)));
+        let (received, rest) = of(body(&plain, &[], lost));
         assert_eq!(received, None);
         assert_eq!(drain(rest), (plain, Some(Err("lost".to_owned()))));
+    }
+
+    #[test]
+    fn what_can_be_no_message_is_said_in_words() {
+        let plain = encoded(&message(&[100]));
+        let flagged = |flag: u8| [&[flag], &plain[1..]].concat();
+        for (bytes, say) in [
+            (Vec::new(), "no message"),
+            (plain[..3].to_vec(), "after 3 of the 5 bytes"),
+            (plain[..50].to_vec(), "after 45 of"),
+            (flagged(1), "grpc-encoding"),
+            (flagged(7), "is 7: write 0"),
+        ] {
+            let broken = now(gather::<EncodeRequest>(body(&bytes, &[2], None))).broken;
+            assert!(broken.as_ref().unwrap().contains(say), "{broken:?}");
+        }
+        let whole = now(gather::<EncodeRequest>(body(&plain, &[2], None)));
+        assert_eq!(whole.broken, None);
+        let lost = Some(Err(Status::unavailable("lost")));
+        let lost = now(gather::<EncodeRequest>(body(&plain[..50], &[], lost)));
+        assert_eq!(lost.broken, None);
     }
 }

@@ -17,7 +17,10 @@ use tonic::{
 };
 
 use super::{Laden, Rope, gather::gather};
-use crate::v1::{EncodeRequest, EncodeResponse};
+use crate::{
+    error::{Code, Error},
+    v1::{EncodeRequest, EncodeResponse},
+};
 
 /// The method whose messages are worth it.
 const ENCODE: &str = "/preheat.v1.Encoder/Encode";
@@ -83,9 +86,9 @@ where
             let mut response = answer.await?;
             if encodes {
                 let body = std::mem::take(response.body_mut());
-                let (message, body) = gather::<EncodeResponse>(body).await;
-                *response.body_mut() = body;
-                if let Some(message) = message {
+                let gathered = gather::<EncodeResponse>(body).await;
+                *response.body_mut() = gathered.body;
+                if let Some(message) = gathered.message {
                     response.extensions_mut().insert(Received(message));
                 }
             }
@@ -118,9 +121,16 @@ where
         Box::pin(async move {
             if request.uri().path() == ENCODE {
                 let body = std::mem::take(request.body_mut());
-                let (message, body) = gather::<EncodeRequest>(body).await;
-                *request.body_mut() = body;
-                if let Some(message) = message {
+                let gathered = gather::<EncodeRequest>(body).await;
+                // If one does say, the stub knows what it takes.
+                let encoding = request.headers().get("grpc-encoding");
+                let says_how = encoding.is_some_and(|encoding| encoding != "identity");
+                if let Some(broken) = gathered.broken.filter(|_| !says_how) {
+                    let status = Status::from(Error::new(Code::BadRequest, broken));
+                    return Ok(status.into_http());
+                }
+                *request.body_mut() = gathered.body;
+                if let Some(message) = gathered.message {
                     request.extensions_mut().insert(Received(message));
                 }
             }
