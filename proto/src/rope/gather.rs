@@ -57,9 +57,10 @@ pub(super) async fn gather<M: Laden>(mut body: Body) -> Gathered<M> {
     } else {
         None
     };
-    let ended =
-        !matches!(next, Some(Err(_))) && (!odd || frames.flag().is_some_and(|flag| flag > 0));
-    let broken = if ended { frames.broken() } else { None };
+    let broken = match next {
+        Some(Err(_)) => None,
+        _ => frames.broken(),
+    };
     if message.is_some() {
         frames.chunks = [Bytes::from_static(EMPTY)].into();
     }
@@ -114,7 +115,7 @@ impl Frames {
         self.chunks.front()?.first().copied()
     }
 
-    /// What is wrong with them if nothing follows.
+    /// What is wrong with them. What is only too long is left to the codec.
     fn broken(&self) -> Option<String> {
         let seen = self.bytes;
         match (self.flag(), self.expected) {
@@ -131,6 +132,10 @@ impl Frames {
             (_, Some(expected)) if seen < expected => Some(format!(
                 "the request ends after {} of {} bytes of its message",
                 seen - PREFIX_BYTES,
+                expected - PREFIX_BYTES
+            )),
+            (_, Some(expected)) if seen > expected => Some(format!(
+                "the request goes on after the {} bytes of its message: a call carries one",
                 expected - PREFIX_BYTES
             )),
             _ => None,
@@ -372,6 +377,7 @@ mod tests {
             (plain[..50].to_vec(), "after 45 of"),
             (flagged(1), "grpc-encoding"),
             (flagged(7), "is 7: write 0"),
+            ([plain.clone(), plain.clone()].concat(), "goes on"),
         ] {
             let broken = now(gather::<EncodeRequest>(body(&bytes, &[2], None))).broken;
             assert!(broken.as_ref().unwrap().contains(say), "{broken:?}");
