@@ -1,7 +1,6 @@
 //! One replica: the innermost service of the stack.
 
 use std::{
-    error::Error as _,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -20,9 +19,9 @@ use tower::Service;
 use crate::{
     config::Config,
     error::Error,
-    security::{Bearer, advice},
+    security::Bearer,
     stats::Recorder,
-    wire::Connections,
+    wire::{self, Connections},
 };
 
 /// One chunk on its way. Cheap to clone, so that it can be sent again.
@@ -75,24 +74,8 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Connects lazily. Must be called inside a runtime.
     pub(crate) fn new(config: &Config, recorder: Recorder) -> Result<Self, Error> {
-        let advice = "must look like http://host:port or https://host:port";
-        let refuse = |why| Error::config("endpoint", format!("is `{}`, {why}", config.endpoint));
-        let endpoint = tonic::transport::Endpoint::from_shared(config.endpoint.clone())
-            .map_err(|_| refuse(advice))?;
-        let tls = match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
-            (Some("https"), Some(_)) => true,
-            (Some("http"), Some(_)) => false,
-            _ => return Err(refuse(advice)),
-        };
-        let endpoint = if tls {
-            let files = config.security.tls()?;
-            endpoint
-                .tls_config(files)
-                .map_err(|error| Error::config("security", deepest(&error)))?
-        } else {
-            config.security.without_tls()?;
-            endpoint
-        };
+        let endpoint = wire::endpoint(&config.endpoint, &config.security)?;
+        let tls = endpoint.uri().scheme_str() == Some("https");
         let endpoint = endpoint.connect_timeout(config.connect_timeout);
         let client = Connections::lazy(endpoint, config.connections);
         Ok(Self {
@@ -161,15 +144,9 @@ impl Endpoint {
         }
     }
 
-    /// A status with a cause was not sent by the replica: the connection failed. Whatever code
-    /// tonic gave it, the replica is away.
     fn translate(&self, status: &Status) -> CallError {
-        if let Some(cause) = status.source() {
-            let mut message = deepest(cause);
-            if let Some(advice) = advice(&message, self.tls) {
-                message = format!("{advice} ({message})");
-            }
-            return CallError::new(Code::Unavailable, message);
+        if let Some(failure) = wire::failure(status, self.tls) {
+            return failure;
         }
         let mut error = CallError::from(status);
         if error.code == Code::Unauthenticated {
@@ -245,13 +222,4 @@ fn check(
         latents: reply.latents,
         meta,
     })
-}
-
-/// The innermost cause of an error, in words, which says most.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

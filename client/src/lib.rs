@@ -27,6 +27,6 @@ pub use loader::{DataLoader, Epoch};
 pub use model::Model;
 pub use preheat_proto::{DType, Filter, Posterior, Scale};
 pub use prepare::MAX_SUBSTITUTES;
-pub use security::Security;
+pub use security::{Bearer, Security};
 pub use state::{Identity, MAX_STATE_BYTES, STATE_VERSION, State};
 pub use stats::{BadSample, MAX_BAD_LISTED, SHORTEST_WAIT, Stats};

@@ -88,14 +88,14 @@ impl Security {
     ///
     /// # Errors
     /// [`Error::Config`], where the file cannot be read or holds none.
-    pub(crate) fn bearer(&self) -> Result<Option<Bearer>, Error> {
+    pub fn bearer(&self) -> Result<Option<Bearer>, Error> {
         self.token_file.clone().map(Bearer::open).transpose()
     }
 }
 
 /// A token that follows its file.
 #[derive(Clone)]
-pub(crate) struct Bearer {
+pub struct Bearer {
     path: PathBuf,
     held: Arc<Mutex<Held>>,
 }
@@ -116,7 +116,7 @@ impl Bearer {
     }
 
     /// Puts the token on a request.
-    pub(crate) fn sign<T>(&self, request: &mut Request<T>) {
+    pub fn sign<T>(&self, request: &mut Request<T>) {
         let old = self.lock().read.elapsed() >= TOKEN_AGE;
         if old {
             self.refresh();

@@ -2,6 +2,7 @@
 //! transfer then does not hold the others up.
 
 use std::{
+    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,12 +11,17 @@ use std::{
 };
 
 use preheat_proto::{
-    limits, rope,
+    Code, Error as CallError, limits, rope,
     v1::{EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, encoder_client::EncoderClient},
 };
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
+};
+
+use crate::{
+    error::Error,
+    security::{Security, advice},
 };
 
 /// Flow-control window of one call: what may be under way unread.
@@ -108,6 +114,44 @@ impl Connections {
         line.calls.fetch_add(1, Ordering::Relaxed);
         (line.stub.clone(), Underway(line.calls.clone()))
     }
+}
+
+/// An endpoint as it is typed, with TLS where it begins with `https://`.
+///
+/// # Errors
+/// [`Error::Config`], naming the field: `endpoint`, or one of [`Security`].
+pub fn endpoint(uri: &str, security: &Security) -> Result<Endpoint, Error> {
+    let advice = "must look like http://host:port or https://host:port";
+    let refuse = |why| Error::config("endpoint", format!("is `{uri}`, {why}"));
+    let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(|_| refuse(advice))?;
+    let scheme = endpoint.uri().scheme_str();
+    match (scheme, endpoint.uri().host()) {
+        (Some("https"), Some(_)) => endpoint
+            .tls_config(security.tls()?)
+            .map_err(|error| Error::config("security", deepest(&error))),
+        (Some("http"), Some(_)) => security.without_tls().map(|()| endpoint),
+        _ => Err(refuse(advice)),
+    }
+}
+
+/// A failure of the connection in words, with advice where there is some; `None` for what the
+/// replica itself has answered. Only a failed connection has a cause; whatever code tonic gave it,
+/// the replica is away. `tls`: whether the endpoint begins with `https://`.
+pub fn failure(status: &Status, tls: bool) -> Option<CallError> {
+    let mut message = deepest(status.source()?);
+    if let Some(advice) = advice(&message, tls) {
+        message = format!("{advice} ({message})");
+    }
+    Some(CallError::new(Code::Unavailable, message))
+}
+
+/// The innermost cause of an error, in words, which says most.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// The settings of every connection of ours.
