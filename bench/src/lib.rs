@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod canvas;
 pub mod cpu;
 pub mod demo;
 pub mod encode;
+pub mod load;
 pub mod photos;
 pub mod replica;
 pub mod report;

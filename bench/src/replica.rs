@@ -81,6 +81,11 @@ impl Replica {
         self.address
     }
 
+    /// Its process, as the system numbers it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the process at once, as a preempted machine would.
     pub fn kill(mut self) {
         self.end();

@@ -14,6 +14,9 @@ pub struct Report {
     figures: Vec<Figure>,
     tables: Vec<Table>,
     notes: Vec<String>,
+    /// Why the run ended before its time, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +75,7 @@ impl Default for Report {
             figures: Vec::new(),
             tables: Vec::new(),
             notes: Vec::new(),
+            incomplete: None,
         }
     }
 }
@@ -91,6 +95,11 @@ impl Report {
         self.notes.push(note.into());
     }
 
+    /// The run ended before its time. Its figures are still shown, and then [`Self::finish`] fails.
+    pub fn incomplete(&mut self, why: impl Into<String>) {
+        self.incomplete = Some(why.into());
+    }
+
     /// Adds a table.
     pub fn table(&mut self, title: &str, columns: &[&str], rows: Vec<Vec<Cell>>) {
         let columns = columns.iter().map(|name| (*name).to_owned()).collect();
@@ -104,7 +113,7 @@ impl Report {
     /// Prints everything, and writes it to `json` where given.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Where the file cannot be written, or the run ended before its time.
     pub fn finish(&self, json: Option<&Path>) -> anyhow::Result<()> {
         for table in &self.tables {
             println!("\n{}", table.render());
@@ -128,7 +137,13 @@ impl Report {
             let text = serde_json::to_string_pretty(self).context("figures as JSON")?;
             fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
         }
-        Ok(())
+        match &self.incomplete {
+            Some(why) => {
+                println!();
+                Err(anyhow::anyhow!("{why}"))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use embedded_graphics::Drawable as _;
 use embedded_graphics::{
-    mono_font::{MonoFont, MonoTextStyle, ascii::FONT_6X10, ascii::FONT_9X18_BOLD},
+    mono_font::{ascii::FONT_6X10, ascii::FONT_9X18_BOLD},
     pixelcolor::Rgb888,
-    prelude::{DrawTarget, OriginDimensions, Pixel, Point, RgbColor, Size},
-    text::{Baseline, Text},
 };
 use image::{RgbImage, imageops};
+
+use crate::canvas::Canvas;
 
 mod palette;
 
@@ -84,16 +83,7 @@ pub fn write(rows: &[Vec<Draw>], title: [&str; 2], path: &Path) -> anyhow::Resul
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// A picture that can be written on.
-struct Canvas(RgbImage);
-
 impl Canvas {
-    fn text(&mut self, text: &str, (x, y): (u32, u32), font: &MonoFont<'_>, colour: Rgb888) {
-        let style = MonoTextStyle::new(font, colour);
-        let at = Point::new(x as i32, y as i32);
-        let Ok(_) = Text::with_baseline(text, at, style, Baseline::Top).draw(self);
-    }
-
     /// Fits a picture into a box, bottom left, without changing its shape. Returns its right edge.
     fn picture(&mut self, picture: &RgbImage, at: (u32, u32), filter: imageops::FilterType) -> u32 {
         let scale = f64::from(BOX) / f64::from(picture.width().max(picture.height()).max(1));
@@ -107,29 +97,5 @@ impl Canvas {
         let (x, y) = (at.0, at.1 + BOX - fitted.height());
         imageops::replace(&mut self.0, &fitted, i64::from(x), i64::from(y));
         x + fitted.width()
-    }
-}
-
-impl OriginDimensions for Canvas {
-    fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
-    }
-}
-
-impl DrawTarget for Canvas {
-    type Color = Rgb888;
-    type Error = std::convert::Infallible;
-
-    fn draw_iter<I>(&mut self, pixels: I) -> Result<(), Self::Error>
-    where
-        I: IntoIterator<Item = Pixel<Rgb888>>,
-    {
-        for Pixel(at, colour) in pixels {
-            let place = u32::try_from(at.x).ok().zip(u32::try_from(at.y).ok());
-            if let Some(pixel) = place.and_then(|(x, y)| self.0.get_pixel_mut_checked(x, y)) {
-                *pixel = image::Rgb([colour.r(), colour.g(), colour.b()]);
-            }
-        }
-        Ok(())
     }
 }
