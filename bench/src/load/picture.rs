@@ -48,7 +48,8 @@ const LETTERS: usize = 136;
 /// One step in the picture.
 #[derive(Clone, Copy, Debug)]
 struct Dot {
-    /// Images a second: offered, or where the loop is closed sent.
+    /// Images a second: offered, or where the loop is closed its goodput, because refused calls come
+    /// back as often as they are told to.
     load: f64,
     goodput: f64,
     /// p50 and p99.
@@ -77,7 +78,10 @@ fn dots(outcomes: &[Outcome]) -> Vec<Dot> {
     let shown = outcomes.iter().filter(|step| step.kind != Kind::Probe);
     let mut dots: Vec<Dot> = shown
         .map(|step| Dot {
-            load: step.offered(),
+            load: match step.kind {
+                Kind::Closed => step.goodput(),
+                _ => step.offered(),
+            },
             goodput: step.goodput(),
             latency: step.latency.map(|latency| [latency[0], latency[2]]),
             closed: step.kind == Kind::Closed,
@@ -194,7 +198,7 @@ fn legend(ink: &mut Ink, found: Found, dots: &[Dot]) {
     ];
     entries.push(("all that is offered", FAINT, true));
     if found.capacity.is_some() {
-        entries.push(("capacity of a closed loop", GOOD, true));
+        entries.push(("capacity", GOOD, true));
     }
     let mut at = LEFT;
     let y = 80.0;
@@ -211,7 +215,7 @@ fn legend(ink: &mut Ink, found: Found, dots: &[Dot]) {
     if dots.iter().any(|dot| dot.closed) {
         ink.dot([at + 5.0, y], 5.0, FAINT, PAPER);
         ink.text(
-            "closed loop, at the rate it reached",
+            "closed loop, at its goodput",
             [at + 18.0, y - 7.0],
             SMALL,
             INK,

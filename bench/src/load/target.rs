@@ -21,13 +21,14 @@ const MODEL: &str = "vae";
 
 /// Where to, and how to show who we are.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("to").required(true).args(["endpoint", "start"])))]
 pub(super) struct Where {
     /// A replica or a balancer that runs already: http://host:port or https://host:port.
-    #[arg(long, value_name = "URL", conflicts_with = "start")]
+    #[arg(long, value_name = "URL")]
     pub(super) endpoint: Option<String>,
     /// Start a replica with this model and stop it afterwards: a directory in the diffusers layout,
     /// `builtin:tiny`, or `synthetic[:key=value,...]`.
-    #[arg(long, value_name = "SOURCE", required_unless_present = "endpoint")]
+    #[arg(long, value_name = "SOURCE")]
     start: Option<String>,
     /// An option of the replica that is started, as `preheat-server` takes it; may be repeated:
     /// --replica-option=--queue-pixels=1000000
@@ -113,8 +114,8 @@ impl Where {
         };
         let info = target.info().await?;
         target.limits = info.limits.unwrap_or_default();
-        target.model =
-            choose(info.models, self.model.as_deref()).with_context(|| target.uri.clone())?;
+        target.model = choose(info.models, self.model.as_deref())
+            .map_err(|error| anyhow::anyhow!("{}: {error}", target.uri))?;
         Ok(target)
     }
 }
@@ -157,7 +158,7 @@ impl Target {
             return anyhow::anyhow!("{uri} was not connected within {CONNECT_TIMEOUT:?}");
         }
         if let Some(why) = self.lost(status) {
-            return anyhow::anyhow!("{uri} cannot be reached: {why}");
+            return anyhow::anyhow!("{uri} cannot be reached: {why}: does a replica listen there?");
         }
         let why = status.message();
         match Code::from(status.code()) {
