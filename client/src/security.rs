@@ -204,11 +204,18 @@ pub(crate) fn advice(cause: &str, tls: bool) -> Option<&'static str> {
             ),
         ]
     } else {
-        // The first byte of TLS, read as the length of a frame.
-        &[(
-            &["frame with invalid size"],
-            "it seems that the endpoint speaks TLS: use https://",
-        )]
+        &[
+            // The first byte of TLS, read as the length of a frame.
+            (
+                &["frame with invalid size"],
+                "it seems that the endpoint speaks TLS: use https://",
+            ),
+            // The same where the other side has hung up before its bytes were read; and HTTP/1.
+            (
+                &["bytes remaining on stream"],
+                "the endpoint does not speak plain gRPC; if it speaks TLS: use https://",
+            ),
+        ]
     };
     let fits = |(needles, _): &&(&[&str], _)| needles.iter().any(|needle| cause.contains(needle));
     table.iter().find(fits).map(|(_, advice)| *advice)
