@@ -22,6 +22,7 @@ mod finish;
 mod generation;
 mod item;
 mod lane;
+mod pace;
 mod probe;
 mod queue;
 mod schedule;
@@ -257,6 +258,7 @@ impl Engine {
             posteriors: call.items.iter().map(|item| item.posterior).collect(),
             align: self.settings.align,
         };
+        let _work = self.queue.work();
         // Whichever way this future ends, the batcher then looks for items that lost their caller.
         let _nudge = Nudge(&self.events);
         let (items, replies) = self.items(call, ticket);

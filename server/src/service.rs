@@ -110,7 +110,8 @@ impl Handlers {
         let model = self.model(&request)?;
         let fingerprint = model.spec.fingerprint.to_string();
         let bytes = request.payloads.iter().map(Bytes::len).sum();
-        let ticket = self.admit(ticket, asked.cost_pixels(), bytes)?;
+        let cost = (asked.cost_pixels(), bytes);
+        let ticket = self.admit(ticket, cost, timing.patience())?;
         let call = Call {
             model,
             shape: Shape {
@@ -175,10 +176,15 @@ impl Handlers {
         })
     }
 
-    fn admit(&self, ticket: Option<Ticket>, pixels: u64, bytes: usize) -> Result<Ticket, Error> {
+    fn admit(
+        &self,
+        ticket: Option<Ticket>,
+        (pixels, bytes): (u64, usize),
+        patience: Duration,
+    ) -> Result<Ticket, Error> {
         let queue = self.shared.engine.queue();
         let admit = || {
-            let mut ticket = ticket.map_or_else(|| queue.admit(pixels), Ok)?;
+            let mut ticket = ticket.map_or_else(|| queue.admit(pixels, patience), Ok)?;
             queue.settle(&mut ticket, pixels, bytes)?;
             Ok(ticket)
         };

@@ -81,6 +81,13 @@ pub(crate) struct Timing {
     pub(crate) needed: Instant,
 }
 
+impl Timing {
+    /// How long the caller still waits.
+    pub(crate) fn patience(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
 /// The place of a call, in its extensions; whoever takes it out owns it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place(Arc<Mutex<Option<Ticket>>>);
@@ -247,7 +254,9 @@ async fn admission(shared: Arc<Shared>, mut request: Request<Body>, next: Next) 
             let message = format!("header {name} is {claim:?}, must be a decimal number");
             return refuse(Error::new(Code::BadRequest, message));
         };
-        match shared.engine.queue().admit(pixels) {
+        let timing = request.extensions().get::<Timing>();
+        let patience = timing.map_or(MAX_CALL_TIME, Timing::patience);
+        match shared.engine.queue().admit(pixels, patience) {
             Ok(ticket) => {
                 let place = Place(Arc::new(Mutex::new(Some(ticket))));
                 request.extensions_mut().insert(place);

@@ -1,20 +1,26 @@
-//! Admission: how many pixels and bytes may be inside the replica, and when to come back.
+//! Admission: how many pixels and bytes may be inside the replica, for whom there is time, and when to
+//! come back.
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Refusal;
+use super::{Refusal, pace::Pace};
 use crate::metrics::Metrics;
 
 /// The shortest and longest pushback; the first also stands in before anything was measured.
 const PUSHBACK: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(5)];
+
+/// The part of its caller's patience that a call may be expected to wait, in tenths: the expectation
+/// is never exact, and a call that comes too late has cost as much as one in time. Without this a
+/// replica with more to do than it can would in the end answer every call just too late.
+const PATIENCE_TENTHS: u32 = 8;
 
 /// Payload bytes are counted in units of this many, because a semaphore hands out `u32`.
 const BYTES_UNIT: usize = 1024;
@@ -28,6 +34,10 @@ pub(crate) struct Queue {
     bytes_limit: u32,
     /// Pixels that a device encodes in a second, smoothed; 0 before the first batch.
     rate: AtomicU64,
+    /// Pixels that the replica gets through.
+    pace: Mutex<Pace>,
+    /// Calls whose items are inside.
+    working: AtomicUsize,
     devices: usize,
     metrics: Arc<Metrics>,
 }
@@ -43,6 +53,8 @@ impl Queue {
             bytes: Arc::new(Semaphore::new(bytes_limit as usize)),
             bytes_limit,
             rate: AtomicU64::new(0),
+            pace: Mutex::default(),
+            working: AtomicUsize::new(0),
             devices: 1,
             metrics,
         }
@@ -69,12 +81,13 @@ impl Queue {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// A place for so many output pixels, or the news that there is none now. Never waits: being
-    /// full is an answer, and the caller knows better where else to go.
+    /// A place for so many output pixels, or the news that there is none now, or that the answer would
+    /// come later than in `patience`. Never waits: being full is an answer, and the caller knows
+    /// better where else to go.
     ///
     /// # Errors
     /// [`Refusal::Busy`], or [`Refusal::TooLarge`] for what can never fit.
-    pub(crate) fn admit(&self, pixels: u64) -> Result<Ticket, Refusal> {
+    pub(crate) fn admit(&self, pixels: u64, patience: Duration) -> Result<Ticket, Refusal> {
         let wanted = u32::try_from(pixels)
             .ok()
             .filter(|wanted| *wanted <= self.pixels_limit)
@@ -85,12 +98,36 @@ impl Queue {
                      holds {limit}: send fewer items"
                 ))
             })?;
+        self.in_time(pixels, patience)?;
         let permit = take(&self.pixels, wanted).ok_or_else(|| self.busy(wanted))?;
         self.show();
         Ok(Ticket {
             pixels: permit,
             bytes: None,
         })
+    }
+
+    /// Whether a call of so many pixels would be answered in time. An empty replica takes any: then
+    /// there is nobody whom it could cost.
+    fn in_time(&self, pixels: u64, patience: Duration) -> Result<(), Refusal> {
+        let ahead = self.queued() as u64;
+        let Some(takes) = self.pace().takes(ahead + pixels).filter(|_| ahead > 0) else {
+            return Ok(());
+        };
+        match takes.checked_sub(patience.saturating_mul(PATIENCE_TENTHS) / 10) {
+            None | Some(Duration::ZERO) => Ok(()),
+            Some(excess) => Err(come_back(excess)),
+        }
+    }
+
+    /// Counts a call as work until the guard is dropped.
+    pub(crate) fn work(&self) -> Work<'_> {
+        self.working.fetch_add(1, Ordering::AcqRel);
+        Work(self)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Corrects a ticket taken on the caller's word to what its call turned out to be.
@@ -105,7 +142,9 @@ impl Queue {
     ) -> Result<(), Refusal> {
         let held = ticket.pixels.num_permits() as u64;
         if pixels > held {
-            ticket.pixels.merge(self.admit(pixels - held)?.pixels);
+            // Whether there is time was asked before.
+            let more = self.admit(pixels - held, Duration::MAX)?;
+            ticket.pixels.merge(more.pixels);
         } else {
             drop(ticket.pixels.split((held - pixels) as usize));
         }
@@ -122,8 +161,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Learns the speed of a device from a batch.
+    /// Learns the speed of a device, and that of the replica, from a batch that is done.
     pub(crate) fn measured(&self, pixels: u64, took: Duration) {
+        let now = Instant::now();
+        self.pace().done(pixels, took, self.devices, now);
         let rate = pixels as f64 / took.as_secs_f64().max(1e-6);
         let old = self.rate.load(Ordering::Relaxed) as f64;
         let new = if old == 0.0 {
@@ -138,18 +179,24 @@ impl Queue {
     /// Estimates when `wanted` more pixels will fit, at the measured rate.
     fn busy(&self, wanted: u32) -> Refusal {
         let missing = (wanted as usize).saturating_sub(self.pixels.available_permits());
-        let retry_after = match self.rate.load(Ordering::Relaxed) {
-            0 => PUSHBACK[0],
-            rate => Duration::from_secs_f64(missing as f64 / (rate as f64 * self.devices as f64)),
-        };
-        Refusal::Busy {
-            retry_after: retry_after.clamp(PUSHBACK[0], PUSHBACK[1]),
-        }
+        come_back(self.pace().takes(missing as u64).unwrap_or_default())
     }
 
     /// Brings the gauge up to date.
     pub(crate) fn show(&self) {
         self.metrics.queued_pixels.set(self.queued() as f64);
+    }
+}
+
+/// A call that is being worked on.
+#[derive(Debug)]
+pub(crate) struct Work<'a>(&'a Queue);
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        if self.0.working.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.pace().idle();
+        }
     }
 }
 
@@ -183,6 +230,12 @@ impl Ticket {
     }
 }
 
+fn come_back(after: Duration) -> Refusal {
+    Refusal::Busy {
+        retry_after: after.clamp(PUSHBACK[0], PUSHBACK[1]),
+    }
+}
+
 fn take(semaphore: &Arc<Semaphore>, count: u32) -> Option<OwnedSemaphorePermit> {
     Arc::clone(semaphore).try_acquire_many_owned(count).ok()
 }
@@ -202,30 +255,42 @@ mod tests {
     #[test]
     fn a_place_comes_back_wherever_the_ticket_dies() {
         let queue = queue(100);
-        let mut ticket = queue.admit(80).unwrap();
-        assert!(matches!(queue.admit(30), Err(Refusal::Busy { .. })));
+        let mut ticket = queue.admit(80, Duration::MAX).unwrap();
+        assert!(matches!(
+            queue.admit(30, Duration::MAX),
+            Err(Refusal::Busy { .. })
+        ));
         drop(ticket.share(50, 0));
-        let second = queue.admit(70).unwrap();
+        let second = queue.admit(70, Duration::MAX).unwrap();
         drop((ticket, second));
-        queue.admit(100).unwrap();
+        queue.admit(100, Duration::MAX).unwrap();
     }
 
     #[test]
     fn a_wrong_claim_is_settled_both_ways() {
         let queue = queue(100);
-        let mut low = queue.admit(10).unwrap();
+        let mut low = queue.admit(10, Duration::MAX).unwrap();
         queue.settle(&mut low, 60, 5000).unwrap();
-        assert!(matches!(queue.admit(41), Err(Refusal::Busy { .. })));
+        assert!(matches!(
+            queue.admit(41, Duration::MAX),
+            Err(Refusal::Busy { .. })
+        ));
         queue.settle(&mut low, 20, 0).unwrap();
-        queue.admit(80).unwrap();
+        queue.admit(80, Duration::MAX).unwrap();
     }
 
     #[test]
     fn what_never_fits_is_not_busy() {
         let queue = queue(100);
-        assert!(matches!(queue.admit(101), Err(Refusal::TooLarge(_))));
-        assert!(matches!(queue.admit(u64::MAX), Err(Refusal::TooLarge(_))));
-        let mut ticket = queue.admit(1).unwrap();
+        assert!(matches!(
+            queue.admit(101, Duration::MAX),
+            Err(Refusal::TooLarge(_))
+        ));
+        assert!(matches!(
+            queue.admit(u64::MAX, Duration::MAX),
+            Err(Refusal::TooLarge(_))
+        ));
+        let mut ticket = queue.admit(1, Duration::MAX).unwrap();
         let settled = queue.settle(&mut ticket, 1, 2 << 20);
         assert!(matches!(settled, Err(Refusal::TooLarge(_))));
     }
@@ -234,8 +299,8 @@ mod tests {
     fn pushback_follows_the_measured_rate() {
         let queue = queue(1000);
         queue.measured(1000, Duration::from_secs(1));
-        let _held = queue.admit(1000).unwrap();
-        let Err(Refusal::Busy { retry_after }) = queue.admit(500) else {
+        let _held = queue.admit(1000, Duration::MAX).unwrap();
+        let Err(Refusal::Busy { retry_after }) = queue.admit(500, Duration::MAX) else {
             panic!("admitted past the bound");
         };
         assert_eq!(retry_after, Duration::from_millis(500));
@@ -245,10 +310,28 @@ mod tests {
     fn devices_empty_the_queue_together() {
         let queue = queue(1000).before(4);
         queue.measured(1000, Duration::from_secs(1));
-        let _held = queue.admit(1000).unwrap();
-        let Err(Refusal::Busy { retry_after }) = queue.admit(400) else {
+        let _held = queue.admit(1000, Duration::MAX).unwrap();
+        let Err(Refusal::Busy { retry_after }) = queue.admit(400, Duration::MAX) else {
             panic!("admitted past the bound");
         };
         assert_eq!(retry_after, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn nobody_is_let_in_who_would_be_answered_too_late() {
+        let queue = queue(10_000);
+        let second = Duration::from_secs(1);
+        // Nothing is known, then nobody is before it.
+        drop(queue.admit(5000, second).unwrap());
+        queue.measured(1000, second);
+        let held = queue.admit(5000, second).unwrap();
+        // 6 s of work, and 8 tenths of 7 s.
+        let Err(Refusal::Busy { retry_after }) = queue.admit(1000, 7 * second) else {
+            panic!("admitted in vain");
+        };
+        assert_eq!(retry_after, Duration::from_millis(400));
+        drop(queue.admit(1000, 8 * second).unwrap());
+        drop(held);
+        queue.admit(9000, second).unwrap();
     }
 }

@@ -40,7 +40,7 @@ fn outcomes(values: &[f32]) -> Vec<Outcome> {
     let encoded = |index| Encoded {
         moments: Arc::clone(&moments),
         index,
-        _ticket: queue.admit(1).unwrap(),
+        _ticket: queue.admit(1, std::time::Duration::MAX).unwrap(),
     };
     (0..values.len() / 2)
         .map(|index| Ok(encoded(index)))
