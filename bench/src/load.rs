@@ -32,7 +32,6 @@ mod typed;
 mod usage;
 
 use client::Client;
-use knee::Rule;
 use photo::Photos;
 use request::Asked;
 use session::Session;
@@ -62,9 +61,9 @@ pub struct Args {
     #[arg(long, value_name = "R,...", value_delimiter = ',')]
     open: Vec<Rate>,
     /// Open loops from a quarter of the capacity upwards, each a third above the one before, until one
-    /// does not hold: less than 95 % of it comes back whole and in time (give or take two calls), or
-    /// its p99 exceeds 10 times that of the lightest (or --p99-limit). Then twice the middle between
-    /// the last that held and the first that did not.
+    /// does not hold: less than 95 % of it comes back whole and in time (give or take what chance makes
+    /// of few calls), or its p99 exceeds 10 times that of the lightest (or --p99-limit). Then twice the
+    /// middle between the last that held and the first that did not.
     #[arg(long)]
     ramp: bool,
     /// The p99 that is still fine, in milliseconds.
@@ -150,9 +149,6 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let replica = args.to.start()?;
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start an async runtime")?;
-    let rule = Rule {
-        limit: args.p99_limit,
-    };
     let (outcomes, ended, sent) = runtime.block_on(async {
         let target = args.to.target(replica.as_ref()).await?;
         let asked = Asked {
@@ -167,11 +163,11 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         let sent = describe(&client, &photos);
         let process = replica.as_ref().map(crate::replica::Replica::id);
         let mut session = Session::new(args, client, process);
-        let ended = session.run(rule).await?;
+        let ended = session.run().await?;
         anyhow::Ok((session.outcomes, ended, sent))
     })?;
-    let found = table::find(&outcomes, rule);
-    let mut report = table::report(&outcomes, found, rule);
+    let found = table::find(&outcomes, args.p99_limit);
+    let mut report = table::report(&outcomes, found, args.p99_limit);
     report.note(format!("Sent: {sent}. Photos: {}.", photos.about));
     if let (Some(path), Some(file)) = (&args.csv, csv) {
         csv::write(&outcomes, path, file)?;

@@ -2,9 +2,11 @@
 
 /// Goodput below this share of the offered load: the endpoint does not follow any more.
 const FOLLOWS: f64 = 0.95;
-/// So many calls may come after the measured time in place of those that came from before it: where
-/// a step has few calls, chance decides how many.
-pub(super) const SLACK_CALLS: f64 = 2.0;
+/// Where a step has few calls, it is chance how many are under way at its two ends. So many more at the
+/// last than at the first are no sign of anything: this many, and [`UNDER_WAY`] times those that one
+/// expects under way at the p99 of the lightest load.
+const CALLS: f64 = 2.0;
+const UNDER_WAY: f64 = 2.0;
 /// A p99 past so many times that of the lightest load has exploded, where no limit is given.
 const EXPLODES: f64 = 10.0;
 /// Where the ramp begins, as a share of the capacity.
@@ -23,8 +25,10 @@ pub(super) struct Point {
     pub(super) offered: f64,
     /// Images a second that were, whole and in time.
     pub(super) goodput: f64,
-    /// Images a second by which goodput may stay behind by chance: [`SLACK_CALLS`].
-    pub(super) slack: f64,
+    /// Images of a call.
+    pub(super) items: f64,
+    /// How long it was offered.
+    pub(super) seconds: f64,
     /// Milliseconds; `None` where nothing was answered.
     pub(super) p99: Option<f64>,
 }
@@ -34,19 +38,34 @@ pub(super) struct Point {
 pub(super) struct Rule {
     /// The p99 in milliseconds that is still fine; `None`: so many times that of the lightest load.
     pub(super) limit: Option<f64>,
+    /// Images a second that were served elsewhere, as in closed loops; 0 if nobody looked.
+    pub(super) capacity: f64,
+}
+
+/// What a load is held against.
+#[derive(Clone, Copy, Debug)]
+struct Beside {
+    lightest: Point,
+    /// Most images a second that were ever served.
+    best: f64,
 }
 
 impl Rule {
-    /// Whether a load held, beside the lightest one.
-    pub(super) fn holds(&self, lightest: &Point, point: &Point) -> bool {
-        let limit = self.limit.or(lightest.p99.map(|p99| EXPLODES * p99));
-        let missing = point.offered - point.goodput;
-        let follows =
-            missing <= ((1.0 - FOLLOWS) * point.offered).max(point.slack) && point.goodput > 0.0;
+    /// Whether a load held.
+    fn holds(&self, beside: Beside, point: &Point) -> bool {
+        let normal = beside.lightest.p99;
+        let limit = self.limit.or(normal.map(|p99| EXPLODES * p99));
         let calm = point
             .p99
             .zip(limit)
             .is_some_and(|(p99, limit)| p99 <= limit);
+        let missing = point.offered - point.goodput;
+        let under_way = UNDER_WAY * point.offered * normal.unwrap_or_default() / 1e3;
+        let by_chance = (CALLS * point.items + under_way) / point.seconds;
+        // More than was ever served is not served for long, whatever chance says.
+        let possible = FOLLOWS * point.offered <= beside.best;
+        let follows = point.goodput >= FOLLOWS * point.offered
+            || (possible && point.goodput > 0.0 && missing <= by_chance);
         follows && calm
     }
 
@@ -57,9 +76,12 @@ impl Rule {
         let Some(lightest) = points.first().copied() else {
             return (None, None);
         };
+        let best = points.iter().map(|point| point.goodput);
+        let best = best.fold(self.capacity, f64::max);
+        let beside = Beside { lightest, best };
         let held = points
             .iter()
-            .take_while(|point| self.holds(&lightest, point))
+            .take_while(|point| self.holds(beside, point))
             .count();
         let before = held.checked_sub(1).map(|last| points[last]);
         (before, points.get(held).copied())
@@ -70,18 +92,16 @@ impl Rule {
 #[derive(Clone, Debug)]
 pub(super) struct Ramp {
     rule: Rule,
-    capacity: f64,
     /// Typed rate and what was seen of it.
     seen: Vec<(f64, Point)>,
     refined: usize,
 }
 
 impl Ramp {
-    /// Around a capacity in images a second.
-    pub(super) const fn new(rule: Rule, capacity: f64) -> Self {
+    /// Around the capacity of the rule.
+    pub(super) const fn new(rule: Rule) -> Self {
         Self {
             rule,
-            capacity,
             seen: Vec::new(),
             refined: 0,
         }
@@ -95,12 +115,15 @@ impl Ramp {
     /// The next load to offer, in images a second; `None` when the knee is known.
     pub(super) fn next(&mut self) -> Option<f64> {
         let Some(&(_, lightest)) = self.seen.first() else {
-            return Some(FIRST * self.capacity);
+            return Some(FIRST * self.rule.capacity);
         };
         let rule = self.rule;
+        let best = self.seen.iter().map(|(_, point)| point.goodput);
+        let best = best.fold(rule.capacity, f64::max);
+        let beside = Beside { lightest, best };
         let seen = self.seen.iter().copied();
         let (held, failed): (Vec<_>, Vec<_>) =
-            seen.partition(|(_, point)| rule.holds(&lightest, point));
+            seen.partition(|(_, point)| rule.holds(beside, point));
         let held = held.into_iter().map(|(rate, _)| rate);
         let failed = failed.into_iter().map(|(rate, _)| rate);
         let Some(failed) = failed.min_by(f64::total_cmp) else {
@@ -120,7 +143,14 @@ impl Ramp {
 mod tests {
     use super::*;
 
-    const RULE: Rule = Rule { limit: None };
+    const RULE: Rule = Rule {
+        limit: None,
+        capacity: 100.0,
+    };
+    const LIMITED: Rule = Rule {
+        limit: Some(40.0),
+        ..RULE
+    };
 
     /// A server of 100 images/s: latency as in a queue, a backlog past its capacity.
     fn queue(offered: f64) -> Point {
@@ -133,7 +163,8 @@ mod tests {
         Point {
             offered,
             goodput: offered.min(100.0),
-            slack: 0.0,
+            items: 1.0,
+            seconds: 100.0,
             p99: Some(p99),
         }
     }
@@ -147,7 +178,7 @@ mod tests {
     }
 
     fn ramp(rule: Rule, server: impl Fn(f64) -> Point) -> Vec<f64> {
-        let mut ramp = Ramp::new(rule, 100.0);
+        let mut ramp = Ramp::new(rule);
         let mut rates = Vec::new();
         while let Some(rate) = ramp.next() {
             rates.push(rate);
@@ -177,7 +208,7 @@ mod tests {
     #[test]
     fn a_limit_takes_the_place_of_the_multiple() {
         // 20 / (1 - 0.5) is 40 ms.
-        let knee = knee(Rule { limit: Some(40.0) }, queue);
+        let knee = knee(LIMITED, queue);
         assert!((40.0..=50.0).contains(&knee), "{knee}");
     }
 
@@ -188,28 +219,43 @@ mod tests {
         let endless = ramp(RULE, |offered| Point {
             offered,
             goodput: offered,
-            slack: 0.0,
+            items: 1.0,
+            seconds: 100.0,
             p99: Some(1.0),
         });
         assert_eq!(endless.len(), MAX_STEPS);
         // Too slow even for the lightest: nothing lies between.
-        let hopeless = ramp(Rule { limit: Some(1.0) }, queue);
+        let hopeless = ramp(
+            Rule {
+                limit: Some(1.0),
+                ..RULE
+            },
+            queue,
+        );
         assert_eq!(hopeless.len(), 1);
     }
 
     #[test]
-    fn chance_is_forgiven_within_the_slack() {
+    fn chance_is_forgiven_where_calls_are_few() {
         let short = |offered, goodput| Point {
             offered,
             goodput,
-            slack: 5.0,
-            p99: Some(10.0),
+            items: 16.0,
+            seconds: 10.0,
+            p99: Some(400.0),
         };
-        let light = short(30.0, 25.5);
-        assert!(RULE.holds(&light, &light));
-        assert!(!RULE.holds(&light, &short(30.0, 24.5)));
-        assert!(RULE.holds(&light, &short(200.0, 190.5)));
-        assert!(!RULE.holds(&light, &short(200.0, 189.5)));
+        let lightest = short(25.0, 25.0);
+        let holds = |point| {
+            let best = 100.0;
+            RULE.holds(Beside { lightest, best }, &point)
+        };
+        // Two calls are 3.2 images/s here, and 6.4 more are under way.
+        assert!(holds(short(80.0, 70.5)));
+        assert!(!holds(short(80.0, 70.3)));
+        // Not past the capacity, where they would pile up.
+        assert!(holds(short(104.0, 99.0)) && !holds(short(106.0, 100.0)));
+        // Of many calls a twentieth, whatever the best was.
+        assert!(holds(short(400.0, 381.0)) && !holds(short(400.0, 379.0)));
     }
 
     #[test]
@@ -223,7 +269,8 @@ mod tests {
         ];
         let lucky = Point {
             goodput: 120.0,
-            slack: 0.0,
+            items: 1.0,
+            seconds: 100.0,
             p99: Some(30.0),
             offered: 120.0,
         };
@@ -239,7 +286,8 @@ mod tests {
         let dead = Point {
             offered: 10.0,
             goodput: 0.0,
-            slack: 20.0,
+            items: 1.0,
+            seconds: 1.0,
             p99: None,
         };
         assert_eq!(RULE.knee(&[dead]), (None, Some(dead)));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    knee::{Point, SLACK_CALLS},
+    knee::Point,
     tally::{Counts, Second, State, milliseconds},
     usage::Usage,
 };
@@ -73,7 +73,8 @@ impl Outcome {
         Point {
             offered: self.offered(),
             goodput: self.goodput(),
-            slack: SLACK_CALLS * self.items as f64 / self.seconds(),
+            items: self.items as f64,
+            seconds: self.seconds(),
             p99: self.latency.map(|latency| latency[2]),
         }
     }

@@ -249,7 +249,8 @@ mod tests {
             knee: Some(Point {
                 offered: 20.0,
                 goodput: 20.0,
-                slack: 0.0,
+                items: 1.0,
+                seconds: 1.0,
                 p99: Some(60.0),
             }),
             past: None,

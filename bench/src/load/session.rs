@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Where no capacity was found, which later steps need.
-    pub(super) async fn run(&mut self, rule: Rule) -> anyhow::Result<Option<String>> {
+    pub(super) async fn run(&mut self) -> anyhow::Result<Option<String>> {
         let Args { closed, open, .. } = self.args;
         for &slots in closed {
             let name = format!("closed {slots}");
@@ -93,7 +93,10 @@ impl<'a> Session<'a> {
             self.open(format!("open {rate}"), rate.images(capacity))
                 .await;
         }
-        let mut ramp = ramp.then(|| Ramp::new(rule, capacity));
+        let mut ramp = ramp.then(|| {
+            let limit = self.args.p99_limit;
+            Ramp::new(Rule { limit, capacity })
+        });
         while let Some((ramp, rate)) = ramp
             .as_mut()
             .and_then(|ramp| ramp.next().map(|r| (ramp, r)))

@@ -27,8 +27,13 @@ pub(super) struct Found {
 }
 
 /// Looks at all steps together.
-pub(super) fn find(outcomes: &[Outcome], rule: Rule) -> Found {
+pub(super) fn find(outcomes: &[Outcome], limit: Option<f64>) -> Found {
     let probes = outcomes.iter().filter(|step| step.kind == Kind::Probe);
+    let capacity = probes.map(Outcome::goodput).max_by(f64::total_cmp);
+    let rule = Rule {
+        limit,
+        capacity: capacity.unwrap_or_default(),
+    };
     let open = outcomes
         .iter()
         .filter(|step| matches!(step.kind, Kind::Open(_)));
@@ -40,20 +45,20 @@ pub(super) fn find(outcomes: &[Outcome], rule: Rule) -> Found {
         (None, None)
     };
     Found {
-        capacity: probes.map(Outcome::goodput).max_by(f64::total_cmp),
+        capacity,
         knee,
         past,
     }
 }
 
 /// All tables, figures and notes.
-pub(super) fn report(outcomes: &[Outcome], found: Found, rule: Rule) -> Report {
+pub(super) fn report(outcomes: &[Outcome], found: Found, limit: Option<f64>) -> Report {
     let mut report = Report::default();
     rates(&mut report, outcomes);
     latencies(&mut report, outcomes);
     answers(&mut report, outcomes);
     machines(&mut report, outcomes);
-    figures(&mut report, found, rule);
+    figures(&mut report, found, limit);
     warnings(&mut report, outcomes);
     report
 }
@@ -194,7 +199,7 @@ fn machines(report: &mut Report, outcomes: &[Outcome]) {
     report.table("Processes", &columns, outcomes.iter().map(row).collect());
 }
 
-fn figures(report: &mut Report, found: Found, rule: Rule) {
+fn figures(report: &mut Report, found: Found, limit: Option<f64>) {
     if let Some(capacity) = found.capacity {
         report.figure("capacity (most of a closed loop)", capacity, "images/s");
     }
@@ -219,13 +224,13 @@ fn figures(report: &mut Report, found: Found, rule: Rule) {
         _ => {}
     }
     if found.knee.or(found.past).is_some() {
-        let limit = rule.limit.map_or_else(
+        let limit = limit.map_or_else(
             || "10 times the p99 of the lightest load".to_owned(),
             |limit| format!("{limit} ms"),
         );
         report.note(format!(
-            "A load holds if at least 95 % of it comes back whole and in time (give or take two \
-             calls), at a p99 of at most {limit}."
+            "A load holds if at least 95 % of it comes back whole and in time (give or take what \
+             chance makes of few calls), at a p99 of at most {limit}."
         ));
     }
     report.note(
