@@ -36,6 +36,8 @@ pub(crate) struct Queue {
     rate: AtomicU64,
     /// Pixels that the replica gets through.
     pace: Mutex<Pace>,
+    /// Until when there is room for those who were told to come back, if they all do.
+    promised: Mutex<Instant>,
     /// Calls whose items are inside.
     working: AtomicUsize,
     devices: usize,
@@ -54,6 +56,7 @@ impl Queue {
             bytes_limit,
             rate: AtomicU64::new(0),
             pace: Mutex::default(),
+            promised: Mutex::new(Instant::now()),
             working: AtomicUsize::new(0),
             devices: 1,
             metrics,
@@ -116,7 +119,7 @@ impl Queue {
         };
         match takes.checked_sub(patience.saturating_mul(PATIENCE_TENTHS) / 10) {
             None | Some(Duration::ZERO) => Ok(()),
-            Some(excess) => Err(come_back(excess)),
+            Some(excess) => Err(self.come_back(excess, pixels)),
         }
     }
 
@@ -176,10 +179,23 @@ impl Queue {
         self.show();
     }
 
-    /// Estimates when `wanted` more pixels will fit, at the measured rate.
+    /// Estimates when `wanted` more pixels will fit.
     fn busy(&self, wanted: u32) -> Refusal {
         let missing = (wanted as usize).saturating_sub(self.pixels.available_permits());
-        come_back(self.pace().takes(missing as u64).unwrap_or_default())
+        let after = self.pace().takes(missing as u64).unwrap_or_default();
+        self.come_back(after, u64::from(wanted))
+    }
+
+    /// Room is expected then, but everybody is told a time of his own: if all who are refused came
+    /// back at once, all but one would be refused again.
+    fn come_back(&self, after: Duration, pixels: u64) -> Refusal {
+        let takes = self.pace().takes(pixels).unwrap_or_default();
+        let now = Instant::now();
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = promised.saturating_duration_since(now);
+        let retry_after = after.max(others).clamp(PUSHBACK[0], PUSHBACK[1]);
+        *promised = now + retry_after + takes.min(PUSHBACK[1]);
+        Refusal::Busy { retry_after }
     }
 
     /// Brings the gauge up to date.
@@ -227,12 +243,6 @@ impl Ticket {
     /// Payload bytes are gone once the item is decoded.
     pub(crate) fn release_bytes(&mut self) {
         self.bytes = None;
-    }
-}
-
-fn come_back(after: Duration) -> Refusal {
-    Refusal::Busy {
-        retry_after: after.clamp(PUSHBACK[0], PUSHBACK[1]),
     }
 }
 
@@ -333,5 +343,21 @@ mod tests {
         drop(queue.admit(1000, 8 * second).unwrap());
         drop(held);
         queue.admit(9000, second).unwrap();
+    }
+
+    #[test]
+    fn everybody_is_told_a_time_of_his_own() {
+        let queue = queue(1000);
+        queue.measured(1000, Duration::from_secs(1));
+        let _held = queue.admit(1000, Duration::MAX).unwrap();
+        for nth in 1..=20_u32 {
+            let Err(Refusal::Busy { retry_after }) = queue.admit(500, Duration::MAX) else {
+                panic!("admitted past the bound");
+            };
+            let expected = (nth * Duration::from_millis(500)).min(PUSHBACK[1]);
+            // They are told one after the other.
+            let told = retry_after.abs_diff(expected);
+            assert!(told < Duration::from_millis(100), "{nth}: {retry_after:?}");
+        }
     }
 }
