@@ -1,0 +1,7 @@
+//! The balancer: mixed replicas that come and go behave like one fast one.
+
+mod types;
+mod view;
+
+pub use types::{Action, Ask, Full, Outcome, ReplicaId, Report, RequestId, Served, Time, Verdict};
+pub use view::{Desired, QueueView, ReplicaView, Standing, Totals, TrainerView, View};
