@@ -1,7 +1,18 @@
 //! The balancer: mixed replicas that come and go behave like one fast one.
 
+mod budget;
+mod core;
+mod deaths;
+mod fair;
+mod group;
+mod index;
+mod queue;
+mod rate;
+mod replica;
+mod request;
 mod types;
 mod view;
 
+pub use self::core::{Core, Settings};
 pub use types::{Action, Ask, Full, Outcome, ReplicaId, Report, RequestId, Served, Time, Verdict};
 pub use view::{Desired, QueueView, ReplicaView, Standing, Totals, TrainerView, View};

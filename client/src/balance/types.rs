@@ -9,11 +9,38 @@ pub type Time = Duration;
 
 /// A replica, for as long as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaId(pub(super) u32);
+pub struct ReplicaId {
+    slot: u32,
+    /// Slots are used again; this tells their holders apart.
+    life: u32,
+}
+
+impl ReplicaId {
+    pub(super) const fn new(slot: u32, life: u32) -> Self {
+        Self { slot, life }
+    }
+
+    pub(super) const fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(super) const fn life(self) -> u32 {
+        self.life
+    }
+
+    #[cfg(test)]
+    pub(super) const fn test(slot: u32) -> Self {
+        Self::new(slot, 0)
+    }
+}
 
 /// A request, from its submission to its end. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
+
+impl RequestId {
+    pub(super) const FIRST: Self = Self(0);
+}
 
 /// What a replica answers to `Info`, as far as eligibility goes. Replicas that serve the same share
 /// one.
@@ -46,6 +73,8 @@ pub struct Ask<'a> {
     pub pixels: u64,
     /// When the answer is needed.
     pub needed_at: Time,
+    /// Complete batches that the trainer holds, if it says so.
+    pub ready: Option<u64>,
 }
 
 /// Something to do, decided by the balancer.
@@ -57,6 +86,12 @@ pub enum Action {
         /// What.
         request: RequestId,
         /// Where to.
+        replica: ReplicaId,
+    },
+    /// Ask this replica whether it lives (`Info`), and report [`Core::up`](super::Core::up) or
+    /// [`Core::away`](super::Core::away).
+    Probe {
+        /// Which.
         replica: ReplicaId,
     },
     /// Give this attempt up; it must not be reported any more.
@@ -125,4 +160,6 @@ pub struct Report {
     pub queue_pixels: f64,
     /// Output pixels a second that its devices encode.
     pub pixels_per_second: f64,
+    /// Output pixels that it would like to have waiting: it is a balancer itself.
+    pub window_pixels: f64,
 }

@@ -15,6 +15,8 @@ pub struct View {
     pub queue: QueueView,
     /// How many replicas there should be.
     pub desired: Desired,
+    /// Output pixels a second that the replicas can do which are up.
+    pub pixels_per_second: f64,
     /// What has been counted since the start.
     pub totals: Totals,
 }
@@ -117,6 +119,8 @@ pub struct QueueView {
     pub requests: u64,
     /// Output pixels.
     pub pixels: u64,
+    /// Those of them that are needed within a second.
+    pub urgent_pixels: u64,
     /// Requests by the time until they are needed: below each of [`QueueView::SLACK`], and beyond.
     pub by_slack: [u64; 5],
 }

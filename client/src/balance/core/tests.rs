@@ -1,0 +1,516 @@
+//! A small world around the balancer: replicas that take as long as their speed says, and misbehave
+//! as they are told. Time is a number here, so nothing ever waits.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::*;
+use crate::balance::{
+    types::{Outcome, Verdict},
+    view::{Standing, View},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a replica of this world does with its calls.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    Well,
+    /// Answers nothing more.
+    Silent,
+    /// Fails every call at once.
+    Faulty,
+    /// Ends when it gets a request of this many pixels.
+    EndsBy(u64),
+    Full,
+}
+
+struct Machine {
+    id: ReplicaId,
+    speed: f64,
+    manner: Manner,
+    /// Calls in order, and when the first of them ends.
+    calls: Vec<RequestId>,
+    ends: Time,
+    done: u64,
+    got: Vec<RequestId>,
+}
+
+struct World {
+    core: Core,
+    now: Time,
+    machines: Vec<Machine>,
+    pixels: BTreeMap<RequestId, u64>,
+    answers: Vec<(RequestId, Time)>,
+    failures: Vec<(RequestId, CallError)>,
+    probes: Vec<ReplicaId>,
+}
+
+fn served() -> Arc<Served> {
+    Arc::new(Served {
+        models: vec![("vae".to_owned(), vec!["new".to_owned(), "old".to_owned()])],
+    })
+}
+
+impl World {
+    fn new(speeds: &[f64]) -> Self {
+        let mut world = Self {
+            core: Core::new(Settings::default()),
+            now: SECOND,
+            machines: Vec::new(),
+            pixels: BTreeMap::new(),
+            answers: Vec::new(),
+            failures: Vec::new(),
+            probes: Vec::new(),
+        };
+        for (number, &speed) in speeds.iter().enumerate() {
+            let id = world
+                .core
+                .join(world.now, &format!("http://replica-{number}"));
+            world.core.up(world.now, id, served());
+            world.machines.push(Machine {
+                id,
+                speed,
+                manner: Manner::Well,
+                calls: Vec::new(),
+                ends: Time::MAX,
+                done: 0,
+                got: Vec::new(),
+            });
+        }
+        world
+    }
+
+    fn ask(&mut self, trainer: &str, pixels: u64, needed_in: Duration) -> RequestId {
+        let ask = Ask {
+            model: "vae",
+            fingerprint: "new",
+            trainer,
+            weight: 1.0,
+            pixels,
+            needed_at: self.now + needed_in,
+            ready: None,
+        };
+        let id = self.core.submit(self.now, &ask).unwrap();
+        self.pixels.insert(id, pixels);
+        self.settle();
+        id
+    }
+
+    fn settle(&mut self) {
+        let mut actions = Vec::new();
+        self.core.advance(self.now, &mut actions);
+        for action in actions {
+            match action {
+                Action::Send { request, replica } => self.arrives(request, replica),
+                Action::Cancel { request, replica } => {
+                    let now = self.now;
+                    let machine = self.machine(replica);
+                    let first = machine.calls.first() == Some(&request);
+                    machine.calls.retain(|&one| one != request);
+                    if first {
+                        machine.ends = Time::MAX;
+                        self.begin(replica, now);
+                    }
+                }
+                Action::Probe { replica } => self.probes.push(replica),
+                Action::Fail { request, error } => self.failures.push((request, error)),
+            }
+        }
+    }
+
+    fn machine(&mut self, id: ReplicaId) -> &mut Machine {
+        self.machines.iter_mut().find(|one| one.id == id).unwrap()
+    }
+
+    fn arrives(&mut self, request: RequestId, replica: ReplicaId) {
+        let (now, pixels) = (self.now, self.pixels[&request]);
+        let machine = self.machine(replica);
+        machine.got.push(request);
+        match machine.manner {
+            Manner::Faulty => {
+                let error = CallError::new(Code::Internal, "broken");
+                self.reports(request, replica, Outcome::Fault(error));
+            }
+            Manner::Full => self.reports(request, replica, Outcome::Busy(300 * MS)),
+            Manner::EndsBy(poison) if poison == pixels => {
+                machine.calls.push(request);
+                let lost = std::mem::take(&mut machine.calls);
+                machine.ends = Time::MAX;
+                for one in lost {
+                    let reason = "reset".into();
+                    self.reports(
+                        one,
+                        replica,
+                        Outcome::Away {
+                            underway: true,
+                            reason,
+                        },
+                    );
+                }
+            }
+            _ => {
+                machine.calls.push(request);
+                self.begin(replica, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, replica: ReplicaId, now: Time) {
+        let pixels = self.pixels.clone();
+        let machine = self.machine(replica);
+        if let (Some(first), Time::MAX) = (machine.calls.first(), machine.ends) {
+            let takes = Duration::from_secs_f64(pixels[first] as f64 / machine.speed);
+            machine.ends = now + takes;
+        }
+    }
+
+    fn reports(&mut self, request: RequestId, replica: ReplicaId, outcome: Outcome) {
+        match self.core.finished(self.now, request, replica, outcome) {
+            Verdict::Deliver => self.answers.push((request, self.now)),
+            Verdict::GoOn => {}
+            Verdict::Fail(error) => self.failures.push((request, error)),
+        }
+        self.settle();
+    }
+
+    fn run(&mut self, until: Time) {
+        loop {
+            let working = self
+                .machines
+                .iter()
+                .filter(|one| one.manner != Manner::Silent);
+            let next = working
+                .min_by_key(|one| one.ends)
+                .map(|one| (one.ends, one.id));
+            let wake = self.core.next_wake().unwrap_or(Time::MAX);
+            let (ends, id) = next.unwrap_or((Time::MAX, self.machines[0].id));
+            if ends.min(wake) > until {
+                break;
+            }
+            if wake < ends {
+                self.now = self.now.max(wake);
+                self.settle();
+            } else {
+                self.now = ends;
+                let machine = self.machine(id);
+                let request = machine.calls.remove(0);
+                machine.ends = Time::MAX;
+                let pixels = self.pixels[&request];
+                self.machine(id).done += pixels;
+                self.begin(id, ends);
+                self.reports(request, id, Outcome::Answered);
+            }
+        }
+        self.now = until;
+        self.settle();
+    }
+
+    fn view(&self) -> View {
+        self.core.view(self.now)
+    }
+
+    fn standing(&self, machine: usize) -> Standing {
+        let id = self.machines[machine].id;
+        let view = self.view();
+        view.replicas
+            .iter()
+            .find(|one| one.id == id)
+            .unwrap()
+            .standing
+    }
+
+    /// Keeps so many requests waiting until then.
+    fn saturate(&mut self, requests: usize, pixels: &[u64], until: Time) {
+        let mut sent = 0;
+        while self.now < until {
+            while (self.view().queue.requests as usize) < requests {
+                self.ask("trainer", pixels[sent % pixels.len()], 2 * SECOND);
+                sent += 1;
+            }
+            self.run(self.now + 20 * MS);
+        }
+    }
+}
+
+#[test]
+fn work_is_shared_by_speed() {
+    for sizes in [&[1 << 20][..], &[1 << 16, 1 << 18, 1 << 20, 1 << 22]] {
+        let mut world = World::new(&[2.6e6, 5.2e6, 13e6, 26e6]);
+        world.saturate(64, sizes, 20 * SECOND);
+        let before: Vec<u64> = world.machines.iter().map(|one| one.done).collect();
+        world.saturate(64, sizes, 80 * SECOND);
+        for (machine, before) in world.machines.iter().zip(before) {
+            let rate = (machine.done - before) as f64 / 60.0;
+            let share = rate / machine.speed;
+            assert!(
+                (0.95..1.05).contains(&share),
+                "{} of its {}",
+                share,
+                machine.speed
+            );
+        }
+    }
+}
+
+#[test]
+fn a_large_request_waits_for_a_fast_replica() {
+    let mut world = World::new(&[1e6, 1e8]);
+    world.saturate(8, &[1 << 20], 5 * SECOND);
+    world.run(20 * SECOND);
+    let slow = world.machines[0].got.len();
+    // More than fits the fast one's window, which is through with all of them long before the slow
+    // one would be with the first.
+    for _ in 0..40 {
+        world.ask("trainer", 1 << 20, Duration::ZERO);
+    }
+    world.run(21 * SECOND);
+    assert_eq!(world.machines[0].got.len(), slow);
+}
+
+#[test]
+fn a_replica_slower_than_any_guess_is_learned() {
+    let mut world = World::new(&[1e6, 2e7, 2e7]);
+    // It comes when the others are known, and is taken for one like them.
+    let slow = world.machines[0].id;
+    world.core.away(world.now, slow, "gone");
+    world.saturate(100, &[1 << 20], 20 * SECOND);
+    world.core.up(world.now, slow, served());
+    world.saturate(100, &[1 << 20], 60 * SECOND);
+    let before = world.machines[0].done;
+    world.saturate(100, &[1 << 20], 160 * SECOND);
+    let rate = (world.machines[0].done - before) as f64 / 100.0;
+    assert!(rate > 0.9e6, "{rate}");
+    assert_eq!(world.standing(0), Standing::Up);
+}
+
+#[test]
+fn what_a_silent_replica_has_is_tried_elsewhere() {
+    let mut world = World::new(&[1e7, 1e7, 1e7]);
+    world.saturate(6, &[1 << 20], 5 * SECOND);
+    world.machines[0].manner = Manner::Silent;
+    let stopped = world.now;
+    let asked = world.answers.len();
+    for _ in 0..10 {
+        world.ask("trainer", 1 << 20, 30 * SECOND);
+    }
+    world.run(60 * SECOND);
+    assert_eq!(world.failures.len(), 0);
+    assert_eq!(world.answers.len(), world.pixels.len(), "all are answered");
+    let last = world.answers[asked..]
+        .iter()
+        .map(|&(_, at)| at)
+        .max()
+        .unwrap();
+    // It had a window of work, expected to take 0.4 s; and then the bound on hedges.
+    assert!(last < stopped + 3 * SECOND, "{:?}", last - stopped);
+    assert_eq!(world.standing(0), Standing::Stalled);
+    assert!(world.probes.contains(&world.machines[0].id));
+    // It wakes up.
+    world.machines[0].manner = Manner::Well;
+    let id = world.machines[0].id;
+    world.core.up(world.now, id, served());
+    assert_eq!(world.standing(0), Standing::Up);
+}
+
+#[test]
+fn a_replica_that_fails_fast_attracts_nothing() {
+    let mut world = World::new(&[1e7, 1e7, 1e7]);
+    world.machines[0].manner = Manner::Faulty;
+    for _ in 0..1000 {
+        world.ask("trainer", 1 << 16, SECOND);
+        world.run(world.now + 10 * MS);
+    }
+    world.run(world.now + 5 * SECOND);
+    assert_eq!((world.answers.len(), world.failures.len()), (1000, 0));
+    assert!(
+        world.machines[0].got.len() < 10,
+        "{} calls",
+        world.machines[0].got.len()
+    );
+    assert_eq!(world.standing(0), Standing::Ejected);
+}
+
+#[test]
+fn never_is_everybody_ejected() {
+    let mut world = World::new(&[1e7; 4]);
+    for machine in &mut world.machines {
+        machine.manner = Manner::Faulty;
+    }
+    for _ in 0..100 {
+        world.ask("trainer", 1 << 16, SECOND);
+        world.run(world.now + 100 * MS);
+    }
+    let ejected = |world: &World| {
+        let all = world.view().replicas;
+        all.iter()
+            .filter(|one| one.standing == Standing::Ejected)
+            .count()
+    };
+    assert_eq!(ejected(&world), 2);
+    // One that is up goes: one of the ejected has to help.
+    let up = (0..4)
+        .find(|&one| world.standing(one) == Standing::Up)
+        .unwrap();
+    let id = world.machines[up].id;
+    world.core.away(world.now, id, "gone");
+    assert_eq!(ejected(&world), 1);
+}
+
+#[test]
+fn poison_ends_two_replicas_and_no_third() {
+    let mut world = World::new(&[1e7; 6]);
+    for machine in &mut world.machines {
+        machine.manner = Manner::EndsBy(13);
+    }
+    let mut asked = Vec::new();
+    for number in 0..200 {
+        asked.push(world.ask("trainer", if number == 100 { 13 } else { 1 << 18 }, SECOND));
+    }
+    world.run(30 * SECOND);
+    let gone = world.view().replicas;
+    let gone = gone
+        .iter()
+        .filter(|one| one.standing == Standing::Away)
+        .count();
+    assert_eq!(gone, 2);
+    assert_eq!(world.answers.len(), 199);
+    let (id, error) = &world.failures[0];
+    assert_eq!((world.failures.len(), *id), (1, asked[100]));
+    assert!(error.message.contains("http://replica-"), "{error}");
+}
+
+#[test]
+fn full_is_not_broken() {
+    let mut world = World::new(&[1e7, 1e7]);
+    world.machines[0].manner = Manner::Full;
+    for _ in 0..100 {
+        world.ask("trainer", 1 << 18, SECOND);
+    }
+    world.run(20 * SECOND);
+    assert_eq!((world.answers.len(), world.failures.len()), (100, 0));
+    assert_eq!(world.standing(0), Standing::Up);
+    assert_eq!(world.view().replicas[0].faults, 0);
+}
+
+#[test]
+fn who_is_about_to_starve_goes_first() {
+    let mut world = World::new(&[1e7]);
+    for _ in 0..40 {
+        world.ask("far ahead", 1 << 20, 60 * SECOND);
+    }
+    let urgent = world.ask("starving", 1 << 20, Duration::ZERO);
+    world.run(world.now + SECOND);
+    let place = world
+        .answers
+        .iter()
+        .position(|&(id, _)| id == urgent)
+        .unwrap();
+    assert!(place < 5, "{place}");
+}
+
+#[test]
+fn urgent_work_is_shared_by_trainer() {
+    let mut world = World::new(&[1e7]);
+    for _ in 0..300 {
+        world.ask("greedy", 1 << 20, Duration::ZERO);
+    }
+    for _ in 0..30 {
+        world.ask("modest", 1 << 20, Duration::ZERO);
+    }
+    // Time for about 60 of them.
+    world.run(world.now + 6 * SECOND);
+    let trainers = world.view().trainers;
+    let answered: Vec<_> = trainers
+        .iter()
+        .map(|one| (&*one.name, one.answered))
+        .collect();
+    assert!(
+        answered[1].0 == "modest" && answered[1].1 > 25,
+        "{answered:?}"
+    );
+}
+
+#[test]
+fn only_the_pinned_fingerprint_answers() {
+    let mut world = World::new(&[1e7, 1e7]);
+    let other = Served {
+        models: vec![("vae".to_owned(), vec!["other".to_owned()])],
+    };
+    let first = world.machines[0].id;
+    world.core.up(world.now, first, Arc::new(other.clone()));
+    for _ in 0..50 {
+        world.ask("trainer", 1 << 18, SECOND);
+    }
+    world.run(10 * SECOND);
+    assert_eq!((world.answers.len(), world.machines[0].got.len()), (50, 0));
+    let second = world.machines[1].id;
+    world.core.up(world.now, second, Arc::new(other));
+    world.ask("trainer", 1 << 18, SECOND);
+    world.run(world.now + SECOND);
+    let (_, error) = &world.failures[0];
+    assert_eq!(error.code, Code::WrongFingerprint);
+    assert!(error.message.contains("seen: other"), "{error}");
+}
+
+#[test]
+fn patience_ends_when_nobody_is_there() {
+    let mut world = World::new(&[1e7]);
+    let id = world.machines[0].id;
+    world.core.away(world.now, id, "connection refused");
+    world.ask("trainer", 1 << 18, SECOND);
+    world.run(100 * SECOND);
+    assert!(world.failures.is_empty());
+    world.run(130 * SECOND);
+    let error = &world.failures[0].1;
+    assert_eq!(error.code, Code::Unavailable);
+    assert!(
+        error
+            .message
+            .contains("connection refused; gave up after 120s"),
+        "{error}"
+    );
+    assert_eq!(world.view().totals.failed, 1);
+}
+
+#[test]
+fn a_new_replica_starts_slowly() {
+    let mut world = World::new(&[1e7, 1e7]);
+    world.saturate(100, &[1 << 18], 10 * SECOND);
+    let id = world.core.join(world.now, "http://new");
+    world.machines.push(Machine {
+        id,
+        speed: 1e7,
+        manner: Manner::Well,
+        calls: Vec::new(),
+        ends: Time::MAX,
+        done: 0,
+        got: Vec::new(),
+    });
+    world.core.up(world.now, id, served());
+    world.settle();
+    assert_eq!(world.machines[2].calls.len(), 1);
+    world.saturate(100, &[1 << 18], 12 * SECOND);
+    assert!(
+        world.machines[2].calls.len() > 5,
+        "{}",
+        world.machines[2].calls.len()
+    );
+}
+
+#[test]
+fn what_is_withdrawn_is_forgotten() {
+    let mut world = World::new(&[1e7]);
+    let asked: Vec<_> = (0..50)
+        .map(|_| world.ask("trainer", 1 << 20, SECOND))
+        .collect();
+    for id in asked {
+        world.core.withdraw(world.now, id);
+    }
+    world.settle();
+    let view = world.view();
+    assert_eq!((view.queue.requests, view.queue.pixels), (0, 0));
+    assert_eq!(view.replicas[0].outstanding_pixels, 0);
+    assert_eq!(view.trainers[0].outstanding_pixels, 0);
+    assert!(world.core.requests.is_empty() && world.core.timers.is_empty());
+}
