@@ -3,9 +3,14 @@
 mod budget;
 mod core;
 mod deaths;
+pub mod discover;
+pub(crate) mod drive;
 mod fair;
 mod group;
 mod index;
+mod keeper;
+pub mod orca;
+pub(crate) mod peer;
 mod queue;
 mod rate;
 mod replica;
@@ -14,5 +19,6 @@ mod types;
 mod view;
 
 pub use self::core::{Core, Settings};
+pub use discover::{Discovery, Listing, Sources, Target, Trouble};
 pub use types::{Action, Ask, Full, Outcome, ReplicaId, Report, RequestId, Served, Time, Verdict};
 pub use view::{Desired, QueueView, ReplicaView, Standing, Totals, TrainerView, View};

@@ -194,6 +194,7 @@ impl Core {
             hedged: false,
             faults: 0,
             deaths: Vec::new(),
+            away_since: None,
             avoid: None,
             trouble: None,
         };
@@ -276,6 +277,11 @@ impl Core {
         Some(slot as u16)
     }
 
+    /// Whether a replica is still listed, or still has something to answer.
+    pub fn knows(&self, id: ReplicaId) -> bool {
+        self.replica(id).is_some()
+    }
+
     fn replica(&self, id: ReplicaId) -> Option<&Replica> {
         let replica = self.replicas.get(id.slot())?.as_ref()?;
         (replica.id == id).then_some(replica)
@@ -293,7 +299,7 @@ impl Core {
 }
 
 /// An error of the balancer itself.
-fn unavailable(message: String) -> CallError {
+pub(super) fn unavailable(message: String) -> CallError {
     CallError::new(Code::Unavailable, message)
 }
 

@@ -12,7 +12,8 @@ use crate::{
 
 #[test]
 fn batches_ahead_are_bounded() {
-    let gate = Arc::new(Semaphore::new(0));
+    // A replica gets its second call when it has answered one, and its third after two.
+    let gate = Arc::new(Semaphore::new(2));
     let scripted = gate.clone();
     let stub = Stub::start(move |_, _| Act::Wait(scripted.clone()));
     let photos = Photos::new(60);
@@ -21,6 +22,9 @@ fn batches_ahead_are_bounded() {
     config.chunk_items = Some(4);
     config.chunk_pixels = Some(1 << 20);
     let mut loader = DataLoader::new(config).unwrap();
+    for _ in 0..2 {
+        loader.next_batch().unwrap();
+    }
     eventually("three batches under way", || {
         stub.counts.in_flight.load(SeqCst) == 3
     });
