@@ -3,6 +3,7 @@
 mod budget;
 mod core;
 mod deaths;
+pub mod desire;
 pub mod discover;
 pub(crate) mod drive;
 mod fair;

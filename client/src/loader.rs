@@ -117,6 +117,7 @@ impl DataLoader {
             max_queued: MAX_QUEUED,
             patience: config.patience,
             attempt_timeout: config.attempt_timeout,
+            scale_to_zero: false,
         };
         let runtime = Background::start()?;
         let searching = config.clone();

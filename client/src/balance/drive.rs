@@ -217,7 +217,7 @@ impl Balancer {
     /// Everything there is to see, and what is wrong with the list of replicas.
     pub(crate) fn view(&self) -> (View, Vec<Trouble>) {
         let now = self.shared.now();
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
         (state.core.view(now), state.troubles.clone())
     }
 
@@ -354,13 +354,13 @@ impl Shared {
                 let now = self.now();
                 let mut state = self.lock();
                 self.carry_out(&mut state, now);
+                state.core.desired(now);
                 state.wakes_at = state.core.next_wake();
                 state.wakes_at
             };
             // A thousandth of a second is all that timers can tell apart.
-            let at = self.zero
-                + at.unwrap_or(Duration::from_secs(3600))
-                    .max(self.now() + TICK);
+            let (soonest, latest) = (self.now() + TICK, self.now() + LOOK_EVERY);
+            let at = self.zero + at.unwrap_or(latest).clamp(soonest, latest);
             tokio::select! {
                 () = sleep_until(at) => {}
                 () = self.wake.notified() => {}
@@ -443,6 +443,8 @@ impl Shared {
 
 /// See [`Shared::run`].
 const TICK: Duration = Duration::from_millis(1);
+/// How often the fleet's size is thought about.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a keeper tells of its replica.
 impl keeper::Tells for Shared {

@@ -6,7 +6,9 @@ use super::*;
 
 /// A name server whose answers are set by the test. Without one it is silent.
 #[derive(Clone, Default)]
-struct Script(Arc<Mutex<HashMap<String, Result<Vec<IpAddr>, String>>>>);
+struct Script(Arc<Mutex<HashMap<String, Answer>>>);
+
+type Answer = Result<Vec<IpAddr>, String>;
 
 impl Script {
     fn set(&self, name: &str, answer: Result<&[&str], &str>) {

@@ -1,7 +1,5 @@
 //! Entries, files and answers in, listings out.
 
-use std::path::Path;
-
 use super::*;
 
 fn book(typed: &str) -> Book {
@@ -9,7 +7,7 @@ fn book(typed: &str) -> Book {
 }
 
 fn read(book: &mut Book, contents: &str) {
-    book.read(&"r".into(), Ok(contents.as_bytes()));
+    book.read(Path::new("r"), Ok(contents.as_bytes()));
 }
 
 fn resolve(book: &mut Book, name: &str, addresses: &[&str]) {
@@ -148,7 +146,7 @@ fn a_file_is_its_lines() {
 fn malformed_lines_are_named_and_the_others_hold() {
     let mut book = book("file:r");
     let contents = b"http://a:1\ngpu-1\nfile:other\n\xff\xfe\nhttp://b:1\n";
-    book.read(&"r".into(), Ok(contents));
+    book.read(Path::new("r"), Ok(contents));
     assert_eq!(uris(&book), ["http://a:1", "http://b:1"]);
     let troubles = troubles(&book);
     assert_eq!(troubles.len(), 3, "{troubles:?}");
@@ -160,7 +158,10 @@ fn malformed_lines_are_named_and_the_others_hold() {
 #[test]
 fn a_file_that_is_gone_or_empty_keeps_what_it_said() {
     let mut book = book("file:r");
-    book.read(&"r".into(), Err("cannot be read: no such file".to_owned()));
+    book.read(
+        Path::new("r"),
+        Err("cannot be read: no such file".to_owned()),
+    );
     assert_eq!(troubles(&book), ["file:r cannot be read: no such file"]);
     read(&mut book, "http://a:1\nhttp://b:1");
     assert!(troubles(&book).is_empty());
@@ -169,7 +170,7 @@ fn a_file_that_is_gone_or_empty_keeps_what_it_said() {
         Ok(&b""[..]),
         Ok(b"# none\ngpu\n"),
     ] {
-        book.read(&"r".into(), contents);
+        book.read(Path::new("r"), contents);
         assert_eq!(uris(&book), ["http://a:1", "http://b:1"]);
         assert!(troubles(&book)[0].ends_with("the 2 entries read before stay in force"));
     }
