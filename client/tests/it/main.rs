@@ -5,6 +5,7 @@
 mod bad_samples;
 mod dataset;
 mod failures;
+mod fleet;
 mod order;
 mod photos;
 mod proxy;
