@@ -1,5 +1,7 @@
 //! The balancer: mixed replicas that come and go behave like one fast one.
 
+pub mod desire;
+pub mod discover;
 mod types;
 mod view;
 

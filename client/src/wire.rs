@@ -121,14 +121,33 @@ impl Connections {
 /// # Errors
 /// [`Error::Config`], naming the field: `endpoint`, or one of [`Security`].
 pub fn endpoint(uri: &str, security: &Security) -> Result<Endpoint, Error> {
+    endpoint_named(uri, None, security)
+}
+
+/// The same for an address that a name server gave: its certificate must carry `server_name`, which
+/// was resolved, unless [`Security::server_name`] says otherwise.
+///
+/// # Errors
+/// As for [`endpoint`].
+pub fn endpoint_named(
+    uri: &str,
+    server_name: Option<&str>,
+    security: &Security,
+) -> Result<Endpoint, Error> {
     let advice = "must look like http://host:port or https://host:port";
     let refuse = |why| Error::config("endpoint", format!("is `{uri}`, {why}"));
     let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(|_| refuse(advice))?;
     let scheme = endpoint.uri().scheme_str();
     match (scheme, endpoint.uri().host()) {
-        (Some("https"), Some(_)) => endpoint
-            .tls_config(security.tls()?)
-            .map_err(|error| Error::config("security", deepest(&error))),
+        (Some("https"), Some(_)) => {
+            let mut tls = security.tls()?;
+            if let (Some(name), None) = (server_name, &security.server_name) {
+                tls = tls.domain_name(name);
+            }
+            endpoint
+                .tls_config(tls)
+                .map_err(|error| Error::config("security", deepest(&error)))
+        }
         (Some("http"), Some(_)) => security.without_tls().map(|()| endpoint),
         _ => Err(refuse(advice)),
     }
