@@ -7,3 +7,9 @@ mod view;
 
 pub use types::{Action, Ask, Full, Outcome, ReplicaId, Report, RequestId, Served, Time, Verdict};
 pub use view::{Desired, QueueView, ReplicaView, Standing, Totals, TrainerView, View};
+
+/// A handle for views that are made up.
+#[cfg(all(test, feature = "relay"))]
+pub(crate) fn replica_id(number: u32) -> ReplicaId {
+    ReplicaId(number)
+}
