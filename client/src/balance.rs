@@ -23,3 +23,9 @@ pub use self::core::{Core, Settings};
 pub use discover::{Discovery, Listing, Sources, Target, Trouble};
 pub use types::{Action, Ask, Full, Outcome, ReplicaId, Report, RequestId, Served, Time, Verdict};
 pub use view::{Desired, QueueView, ReplicaView, Standing, Totals, TrainerView, View};
+
+/// A handle for views that are made up.
+#[cfg(all(test, feature = "relay"))]
+pub(crate) fn replica_id(number: u32) -> ReplicaId {
+    ReplicaId::new(number, 0)
+}
