@@ -55,6 +55,12 @@ pub(crate) trait Carry: Send + Sync + 'static {
 pub(crate) struct Heard(Arc<dyn Fn(&Report) + Send + Sync>);
 
 impl Heard {
+    /// Nobody listens.
+    #[cfg(feature = "relay")]
+    pub(crate) fn nobody() -> Self {
+        Self(Arc::new(|_| {}))
+    }
+
     pub(crate) fn report(&self, report: &Report) {
         (self.0)(report);
     }
@@ -232,6 +238,23 @@ impl Balancer {
             trouble: one.trouble.clone(),
         });
         known.collect()
+    }
+
+    /// A replica that can be called now and, unless it is empty, serves this model: for calls that
+    /// cost nothing, and so wait for nothing.
+    #[cfg(feature = "relay")]
+    pub(crate) fn any(&self, model: &str) -> Option<(Peer, Heard)> {
+        let serves = |info: &InfoResponse| {
+            model.is_empty() || info.models.iter().any(|known| known.name == model)
+        };
+        let state = self.shared.lock();
+        let fits = |one: &Listed| {
+            !one.left && one.trouble.is_none() && one.info.as_ref().is_some_and(|info| serves(info))
+        };
+        let (id, one) = state.listed.iter().find(|(_, one)| fits(one))?;
+        let (id, peer) = (*id, one.peer.clone()?);
+        drop(state);
+        Some((peer, self.heard(id)))
     }
 
     /// Changes whenever a replica comes, goes, or says something new.

@@ -8,6 +8,8 @@ mod failures;
 mod order;
 mod photos;
 mod proxy;
+#[cfg(feature = "relay")]
+mod relay;
 mod security;
 mod stub;
 mod window;
