@@ -56,7 +56,7 @@ impl Drop for Fake {
 }
 
 impl Fake {
-    /// Answers Info by itself, and everything else through `answer`.
+    /// Answers Info and health by itself, and everything else through `answer`.
     pub(crate) async fn start<F>(
         answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Clone + Send + 'static,
     ) -> Self
@@ -96,8 +96,7 @@ impl Fake {
                         if request.uri().path() == INFO {
                             calling.spawn(whole(respond, framed(&info)));
                         } else if request.uri().path().starts_with("/grpc.health.v1") {
-                            // Watched by its calls alone.
-                            fail(respond, map(&[("grpc-status", "12")]));
+                            calling.spawn(well(respond));
                         } else {
                             calls.fetch_add(1, SeqCst);
                             calling.spawn(answer(request, respond));
@@ -376,6 +375,18 @@ pub(crate) async fn whole(mut respond: SendResponse<Bytes>, body: Bytes) {
     let mut send = respond.send_response(begun(), false).unwrap();
     if push(&mut send, body, false).await.is_ok() {
         let _ = send.send_trailers(map(&[("grpc-status", "0")]));
+    }
+}
+
+/// Health: that it serves, for as long as somebody wants to know.
+async fn well(mut respond: SendResponse<Bytes>) {
+    let mut send = respond.send_response(begun(), false).unwrap();
+    let status = tonic_health::pb::health_check_response::ServingStatus::Serving;
+    let answer = tonic_health::pb::HealthCheckResponse {
+        status: status.into(),
+    };
+    if push(&mut send, framed(&answer), false).await.is_ok() {
+        let _ = poll_fn(|context| send.poll_reset(context)).await;
     }
 }
 
