@@ -59,6 +59,15 @@ struct Line {
     calls: Arc<AtomicUsize>,
 }
 
+/// The body of an answer whose call counts as under way until this is dropped.
+#[cfg(feature = "relay")]
+#[derive(Debug)]
+pub struct Counted {
+    /// The body itself.
+    pub body: tonic::body::Body,
+    _underway: Underway,
+}
+
 /// A call under way; no longer counted when dropped.
 #[derive(Debug)]
 struct Underway(Arc<AtomicUsize>);
@@ -118,6 +127,28 @@ impl Connections {
     pub(crate) fn channel(&self) -> Channel {
         let first = self.lines.first();
         first.expect("there is at least one").channel.clone()
+    }
+
+    /// Any call, undecoded, on the connection with the fewest: it counts there until the body of
+    /// the answer is dropped.
+    ///
+    /// # Errors
+    /// As the transport says.
+    #[cfg(feature = "relay")]
+    pub async fn raw(
+        &self,
+        request: http::Request<tonic::body::Body>,
+    ) -> Result<http::Response<Counted>, tonic::transport::Error> {
+        use tower::ServiceExt as _;
+
+        let (line, underway) = self.quietest();
+        let mut channel = line.channel.clone();
+        let answer = tower::Service::call(channel.ready().await?, request).await?;
+        let counted = |body| Counted {
+            body,
+            _underway: underway,
+        };
+        Ok(answer.map(counted))
     }
 
     /// The first of those with the fewest calls: idle connections further on are never made.

@@ -55,6 +55,12 @@ pub(crate) trait Carry: Send + Sync + 'static {
 pub(crate) struct Heard(Arc<dyn Fn(&Report) + Send + Sync>);
 
 impl Heard {
+    /// Nobody listens.
+    #[cfg(feature = "relay")]
+    pub(crate) fn nobody() -> Self {
+        Self(Arc::new(|_| {}))
+    }
+
     pub(crate) fn report(&self, report: &Report) {
         (self.0)(report);
     }
@@ -221,6 +227,12 @@ impl Balancer {
         (state.core.view(now), state.troubles.clone())
     }
 
+    /// Pixels a second that the replicas can do which are up, and pixels that wait or are under way.
+    pub(crate) fn load(&self) -> (f64, f64) {
+        let state = self.shared.lock();
+        state.core.load()
+    }
+
     /// What is known of the replicas that are listed, in their order.
     pub(crate) fn known(&self) -> Vec<Known> {
         let state = self.shared.lock();
@@ -232,6 +244,23 @@ impl Balancer {
             trouble: one.trouble.clone(),
         });
         known.collect()
+    }
+
+    /// A replica that can be called now and, unless it is empty, serves this model: for calls that
+    /// cost nothing, and so wait for nothing.
+    #[cfg(feature = "relay")]
+    pub(crate) fn any(&self, model: &str) -> Option<(Peer, Heard)> {
+        let serves = |info: &InfoResponse| {
+            model.is_empty() || info.models.iter().any(|known| known.name == model)
+        };
+        let state = self.shared.lock();
+        let fits = |one: &Listed| {
+            !one.left && one.trouble.is_none() && one.info.as_ref().is_some_and(|info| serves(info))
+        };
+        let (id, one) = state.listed.iter().find(|(_, one)| fits(one))?;
+        let (id, peer) = (*id, one.peer.clone()?);
+        drop(state);
+        Some((peer, self.heard(id)))
     }
 
     /// Changes whenever a replica comes, goes, or says something new.

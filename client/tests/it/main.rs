@@ -9,6 +9,8 @@ mod fleet;
 mod order;
 mod photos;
 mod proxy;
+#[cfg(feature = "relay")]
+mod relay;
 mod security;
 mod stub;
 mod window;

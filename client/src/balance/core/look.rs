@@ -31,6 +31,15 @@ impl Core {
         }
     }
 
+    /// Output pixels a second that the replicas can do which are up, and output pixels that wait or
+    /// are under way.
+    pub fn load(&self) -> (f64, f64) {
+        let rate = self.groups.iter().map(Group::rate).fold(0.0, f64::max);
+        let queued: u64 = self.groups.iter().map(|one| one.queue.pixels()).sum();
+        let aboard: u64 = self.replicas.iter().flatten().map(|one| one.pixels).sum();
+        (rate, (queued + aboard) as f64)
+    }
+
     /// How many replicas there should be. To be called about once a second.
     pub fn desired(&mut self, now: Time) -> Desired {
         let up = (self.there - self.ejected) as u32;
