@@ -19,12 +19,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a replica prints before its address.
 const BANNER: &str = "listening on ";
+/// What a balancer prints before that, where it has a status page.
+const PAGE: &str = "status page on ";
 
 /// A running replica, or a balancer, which seems to be one; killed on drop.
 #[derive(Debug)]
 pub struct Replica {
     child: Child,
     address: SocketAddr,
+    page: Option<String>,
 }
 
 impl Replica {
@@ -45,7 +48,15 @@ impl Replica {
     /// As [`Replica::spawn`].
     pub fn balancer(options: &[&str]) -> anyhow::Result<Self> {
         let program = env::current_exe().context("finding this program")?;
-        Self::spawn_as("balancer", &program, options)
+        Self::spawn_balancer(&program, options)
+    }
+
+    /// Starts `program balancer ...` and waits until it listens.
+    ///
+    /// # Errors
+    /// As [`Replica::spawn`].
+    pub fn spawn_balancer(program: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_as("balancer", program, options)
     }
 
     /// Starts `program replica ...` and waits until it listens.
@@ -71,13 +82,17 @@ impl Replica {
         let (tell, told) = mpsc::sync_channel(1);
         // Reads to the end, so that the replica never blocks on a full pipe.
         thread::spawn(move || {
+            let mut page = None;
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(url) = line.strip_prefix(PAGE) {
+                    page = Some(url.trim().to_owned());
+                }
                 if let Some(address) = line.strip_prefix(BANNER) {
-                    let _ = tell.send(address.trim().to_owned());
+                    let _ = tell.send((address.trim().to_owned(), page.take()));
                 }
             }
         });
-        let Ok(address) = told.recv_timeout(START_TIMEOUT) else {
+        let Ok((address, page)) = told.recv_timeout(START_TIMEOUT) else {
             let _ = child.kill();
             let status = child
                 .wait()
@@ -87,7 +102,11 @@ impl Replica {
         let address = address
             .parse()
             .with_context(|| format!("address `{address}`"))?;
-        Ok(Self { child, address })
+        Ok(Self {
+            child,
+            address,
+            page,
+        })
     }
 
     /// The URI to give to a loader.
@@ -98,6 +117,11 @@ impl Replica {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A balancer's status page, where it has one.
+    pub fn page(&self) -> Option<&str> {
+        self.page.as_deref()
     }
 
     /// Its process, as the system numbers it.

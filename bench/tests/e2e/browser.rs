@@ -71,7 +71,7 @@ fn installed() -> Option<PathBuf> {
 }
 
 /// The body that one GET returns.
-fn get(url: &str) -> String {
+pub(crate) fn get(url: &str) -> String {
     let rest = url.strip_prefix("http://").expect("http://");
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(host).unwrap();

@@ -8,6 +8,7 @@ mod bad_samples;
 mod browser;
 mod demo;
 mod failover;
+mod fleet;
 mod order;
 mod service;
 
@@ -26,6 +27,15 @@ fn replica_at(model: &str, listen: &str) -> Replica {
     let model = format!("vae={model}");
     let program = Path::new(env!("CARGO_BIN_EXE_preheat-bench"));
     Replica::spawn(program, &["--model", &model, "--listen", listen]).unwrap()
+}
+
+/// A balancer before these replicas, with a status page, on free ports.
+fn balancer(replicas: &[&str]) -> Replica {
+    let program = Path::new(env!("CARGO_BIN_EXE_preheat-bench"));
+    let replicas = replicas.join(",");
+    let options = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    let options = [&options[..], &["--replicas", &replicas]].concat();
+    Replica::spawn_balancer(program, &options).unwrap()
 }
 
 /// A folder with copies of the sample photos, 24 of each.
