@@ -26,6 +26,8 @@ use policy::Kind;
 use scene::{Demand, Scene, Trouble};
 use table::Ran;
 use typed::{Speeds, Wave};
+#[cfg(test)]
+use world::CATCH_UP;
 use world::{Outcome, World};
 
 /// Name of the bound that no policy exceeds.

@@ -91,3 +91,40 @@ impl Pick for Least {
         self.recount(replica, self.calls[replica as usize] - 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_has_fewer_than_the_one_that_is_picked() {
+        let mut rng = Rng::with_seed(7);
+        let mut least = Least::new(20, Rng::with_seed(8));
+        let mut calls = [0u32; 20];
+        let mut up = [false; 20];
+        for _ in 0..20_000 {
+            let replica = rng.usize(..20);
+            match rng.u32(..10) {
+                0 if up[replica] => least.away(replica as u32),
+                0 => least.up(replica as u32),
+                1..5 if calls[replica] > 0 => {
+                    least.ended(Time::ZERO, replica as u32, None);
+                    calls[replica] -= 1;
+                    continue;
+                }
+                _ => {
+                    let fewest = (0..20).filter(|&one| up[one]).map(|one| calls[one]).min();
+                    let picked = least.pick(Time::ZERO);
+                    assert_eq!(picked.map(|one| calls[one as usize]), fewest);
+                    if let Some(picked) = picked {
+                        assert!(up[picked as usize]);
+                        least.sent(picked);
+                        calls[picked as usize] += 1;
+                    }
+                    continue;
+                }
+            }
+            up[replica] = !up[replica];
+        }
+    }
+}

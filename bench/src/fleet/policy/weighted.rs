@@ -111,3 +111,45 @@ impl Pick for Weighted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_follow_the_reports() {
+        let mut weighted = Weighted::new(3, Rng::with_seed(1));
+        let mut picked = [0u32; 3];
+        for replica in 0..3 {
+            weighted.up(replica);
+        }
+        for second in 0..100 {
+            for _ in 0..160 {
+                let replica = weighted.pick(Duration::from_secs(second)).unwrap();
+                picked[replica as usize] += 1;
+                let pixels_per_second = [1e6, 5e6, 10e6][replica as usize];
+                weighted.report(
+                    replica,
+                    &Report {
+                        pixels_per_second,
+                        ..Report::default()
+                    },
+                );
+            }
+        }
+        // 1 : 5 : 10 of 16,000, but for the first second, within 5 %.
+        for (picked, expected) in picked.into_iter().zip([1000.0, 5000.0, 10_000.0]) {
+            assert!(
+                (f64::from(picked) / expected - 1.0).abs() < 0.05,
+                "{picked}"
+            );
+        }
+        weighted.away(2);
+        for _ in 0..100 {
+            assert_ne!(weighted.pick(Duration::from_secs(101)), Some(2));
+        }
+        weighted.away(0);
+        weighted.away(1);
+        assert_eq!(weighted.pick(Duration::from_secs(102)), None);
+    }
+}
