@@ -29,7 +29,7 @@ mod table;
 mod tally;
 mod target;
 pub(crate) mod typed;
-mod usage;
+pub(crate) mod usage;
 
 use client::Client;
 use photo::Photos;

@@ -36,6 +36,9 @@ enum Command {
     /// A replica, as `preheat-server` runs it. The other commands start it in a process of its own.
     #[command(hide = true)]
     Replica(preheat_server::Args),
+    /// A balancer, as `preheat-balancer` runs it, likewise.
+    #[command(hide = true)]
+    Balancer(preheat_client::relay::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         Command::Load(args) => load::run(&args)?,
         Command::Wire(args) => wire::run(&args)?,
         Command::Replica(args) => return preheat_server::run(args),
+        Command::Balancer(args) => return preheat_client::relay::run(&args),
     };
     report.finish(json.as_deref())
 }

@@ -1,4 +1,5 @@
-//! A replica in a process of its own: this very binary, started as `preheat-bench replica ...`.
+//! A replica or a balancer in a process of its own: this very binary, started as `preheat-bench
+//! replica ...` or `preheat-bench balancer ...`.
 
 use std::{
     env,
@@ -19,7 +20,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a replica prints before its address.
 const BANNER: &str = "listening on ";
 
-/// A running replica; killed on drop.
+/// A running replica, or a balancer, which seems to be one; killed on drop.
 #[derive(Debug)]
 pub struct Replica {
     child: Child,
@@ -38,19 +39,35 @@ impl Replica {
         )
     }
 
+    /// Starts this very program as a balancer; `options` are those of `preheat-balancer`.
+    ///
+    /// # Errors
+    /// As [`Replica::spawn`].
+    pub fn balancer(options: &[&str]) -> anyhow::Result<Self> {
+        let program = env::current_exe().context("finding this program")?;
+        Self::spawn_as("balancer", &program, options)
+    }
+
     /// Starts `program replica ...` and waits until it listens.
     ///
     /// # Errors
     /// Where it cannot start, or says nothing within a minute.
     pub fn spawn(program: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_as("replica", program, options)
+    }
+
+    fn spawn_as(what: &str, program: &Path, options: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
-            .arg("replica")
+            .arg(what)
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .context("starting a replica")?;
-        let stdout = child.stdout.take().context("no pipe from the replica")?;
+            .with_context(|| format!("starting a {what}"))?;
+        let stdout = child
+            .stdout
+            .take()
+            .with_context(|| format!("no pipe from the {what}"))?;
         let (tell, told) = mpsc::sync_channel(1);
         // Reads to the end, so that the replica never blocks on a full pipe.
         thread::spawn(move || {
@@ -62,8 +79,10 @@ impl Replica {
         });
         let Ok(address) = told.recv_timeout(START_TIMEOUT) else {
             let _ = child.kill();
-            let status = child.wait().context("waiting for the replica")?;
-            bail!("the replica did not start ({status}); its own words are above");
+            let status = child
+                .wait()
+                .with_context(|| format!("waiting for the {what}"))?;
+            bail!("the {what} did not start ({status}); its own words are above");
         };
         let address = address
             .parse()

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod grpc;
+mod hop;
 mod raw;
 
 use grpc::Grpc;
@@ -45,7 +46,8 @@ pub struct Args {
     /// Milliseconds of one measurement.
     #[arg(long, default_value_t = 400)]
     millis: u64,
-    /// Measure only these ways: raw, ours, tonic.
+    /// Measure only these ways: raw, ours, tonic; and hop, ours through a balancer in a process of
+    /// its own.
     #[arg(long, value_delimiter = ',', default_value = "raw,ours,tonic")]
     only: Vec<String>,
 }
@@ -65,6 +67,16 @@ struct Load {
 trait Way {
     /// Sends one call after the other from every slot until `time` is over; how many were answered.
     fn run(&mut self, load: Load, time: Duration) -> anyhow::Result<u64>;
+
+    /// How long so many calls take, one after the other; none where that says nothing.
+    fn latency(&mut self, _load: Load, _calls: usize) -> anyhow::Result<Vec<Duration>> {
+        Ok(Vec::new())
+    }
+
+    /// CPU time of a process beside this one, if it has one.
+    fn elsewhere(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// One combination, and what was measured of it, one value a round.
@@ -75,6 +87,8 @@ struct Case {
     rate: Vec<f64>,
     /// CPU seconds a gigabyte.
     cpu: Vec<f64>,
+    /// Those of a process beside this one.
+    elsewhere: Vec<f64>,
 }
 
 /// Measures every combination once a round, so that a noisy minute hurts all alike.
@@ -103,6 +117,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
                 load,
                 rate: Vec::new(),
                 cpu: Vec::new(),
+                elsewhere: Vec::new(),
             }));
         }
     }
@@ -115,24 +130,34 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     // The first round warms connections, windows and caches, and is thrown away.
     for round in 0..=args.rounds {
         for case in &mut cases {
+            let way = &mut ways[case.way].1;
+            let before = way.elsewhere().unwrap_or_default();
             let (cpu, start) = (cpu::of_this_process(), Instant::now());
-            let calls = ways[case.way].1.run(case.load, time)?;
+            let calls = way.run(case.load, time)?;
             let (took, cpu) = (start.elapsed(), cpu::of_this_process() - cpu);
+            let elsewhere = way.elsewhere().unwrap_or_default() - before;
             progress.inc(1);
             if round > 0 {
                 let gigabytes = (calls * (case.load.up + case.load.down) as u64) as f64 / 1e9;
                 case.rate.push(gigabytes / took.as_secs_f64());
-                case.cpu.push(cpu.as_secs_f64() / gigabytes.max(1e-9));
+                let each = |cpu: Duration| cpu.as_secs_f64() / gigabytes.max(1e-9);
+                case.cpu.push(each(cpu + elsewhere));
+                case.elsewhere.push(each(elsewhere));
             }
         }
     }
     progress.finish_and_clear();
     let names: Vec<&str> = ways.iter().map(|(name, _)| *name).collect();
-    Ok(report(&names, &cases))
+    let mut report = report(&names, &cases);
+    hop::report(&mut ways, &cases, args.rounds, &mut report)?;
+    Ok(report)
 }
 
-fn ways(args: &Args) -> anyhow::Result<Vec<(&'static str, Box<dyn Way>)>> {
-    let mut ways: Vec<(&'static str, Box<dyn Way>)> = Vec::new();
+/// The ways, by name.
+type Ways = Vec<(&'static str, Box<dyn Way>)>;
+
+fn ways(args: &Args) -> anyhow::Result<Ways> {
+    let mut ways = Ways::new();
     for name in &args.only {
         ways.push(match name.as_str() {
             "raw" => ("raw TCP", Box::new(Raw::start(args.in_flight)?)),
@@ -141,7 +166,11 @@ fn ways(args: &Args) -> anyhow::Result<Vec<(&'static str, Box<dyn Way>)>> {
                 ("ours", Box::new(grpc))
             }
             "tonic" => ("tonic", Box::new(Grpc::stock(args.in_flight)?)),
-            other => anyhow::bail!("--only takes raw, ours and tonic, not `{other}`"),
+            "hop" => {
+                let grpc = Grpc::hop(args.in_flight, args.connections)?;
+                (hop::NAME, Box::new(grpc))
+            }
+            other => anyhow::bail!("--only takes raw, ours, tonic and hop, not `{other}`"),
         });
     }
     Ok(ways)

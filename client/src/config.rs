@@ -39,6 +39,8 @@ pub const MAX_BATCHES_AHEAD: u32 = 4096;
 pub const MAX_WINDOW_BYTES: u64 = 1 << 40;
 /// Longest [`Config::connect_timeout`].
 pub const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest name of a trainer that is shown.
+pub const MAX_TRAINER_NAME: usize = 64;
 /// Longest [`Config::patience`] and [`Config::attempt_timeout`].
 pub const MAX_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
@@ -56,7 +58,9 @@ pub enum BadSamples {
 pub struct Config {
     /// Folder of images, searched recursively.
     pub dataset: PathBuf,
-    /// URI of a replica, for example `http://gpu-1:7000`, or `https://...` where it speaks TLS.
+    /// Where the replicas are, or a balancer in front of them: `http://gpu-1:7000`, or `https://...`
+    /// where they speak TLS; several, separated by commas; `dns+http://name:port` for every address
+    /// of a name; `file:path` for a list that is followed as it changes. See [`crate::balance`].
     pub endpoint: String,
     /// TLS and tokens.
     pub security: Security,
@@ -105,6 +109,11 @@ pub struct Config {
     pub chunk_items: Option<u32>,
     /// Output pixels of one request; `None` for what the model says it likes.
     pub chunk_pixels: Option<u64>,
+    /// Who asks, for balancers that share a fleet between trainers: one name for all ranks of a run.
+    /// `None` for the folder's name and the seed.
+    pub trainer: Option<String>,
+    /// This trainer's part of a fleet that others use too, in proportion to theirs.
+    pub weight: f64,
     /// Connections to a replica, at most; made only as calls overlap.
     pub connections: u32,
     /// How long to look for a replica at start.
@@ -151,12 +160,31 @@ impl Config {
             max_batches_ahead: DEFAULT_BATCHES_AHEAD,
             chunk_items: None,
             chunk_pixels: None,
+            trainer: None,
+            weight: 1.0,
             connections: DEFAULT_CONNECTIONS,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
             patience: DEFAULT_PATIENCE,
             resume: None,
         }
+    }
+
+    /// How this trainer calls itself: printable ASCII, as headers want it.
+    pub(crate) fn trainer(&self) -> String {
+        let folder = self.dataset.file_name().unwrap_or(self.dataset.as_os_str());
+        let name = match &self.trainer {
+            Some(name) => name.clone(),
+            None => format!("{}-{}", folder.to_string_lossy(), self.seed),
+        };
+        let plain = |c: char| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '_'
+            }
+        };
+        name.chars().take(MAX_TRAINER_NAME).map(plain).collect()
     }
 
     /// Checks every field that can be checked without a dataset or a replica.
@@ -188,6 +216,10 @@ impl Config {
         let ahead = self.max_batches_ahead;
         within("max_batches_ahead", ahead, 1, MAX_BATCHES_AHEAD)?;
         within("connections", self.connections, 1, MAX_CONNECTIONS)?;
+        if !(self.weight > 0.0 && self.weight.is_finite()) {
+            let reason = format!("is {}, must be above 0", self.weight);
+            return Err(Error::config("weight", reason));
+        }
         if self.chunk_items == Some(0) {
             return Err(Error::config("chunk_items", "is 0, must be at least 1"));
         }

@@ -1,27 +1,29 @@
-//! One replica: the innermost service of the stack.
+//! One attempt at a call: to one replica and back, and the answer held against the call.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use preheat_proto::{
     Code, DType, Error as CallError, ItemCode, Meta, Posterior, ReplyMeta, Scale, headers,
-    v1::{EncodeRequest, EncodeResponse, InfoRequest, InfoResponse},
+    v1::{EncodeRequest, EncodeResponse},
 };
 use tokio::time::{Instant, timeout};
-use tonic::{Request, Status};
-use tower::Service;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+};
 
 use crate::{
+    balance::{
+        Outcome,
+        drive::{Carry, Heard},
+        orca::Orca,
+        peer::{Peer, outcome},
+    },
     config::Config,
-    error::Error,
-    security::Bearer,
     stats::Recorder,
-    wire::{self, Connections},
+    wire,
 };
 
 /// One chunk on its way. Cheap to clone, so that it can be sent again.
@@ -61,118 +63,101 @@ pub(crate) struct EncodeReply {
     pub(crate) latents: Bytes,
 }
 
-/// A replica. Clones share its connections.
+/// Carries the loader's calls.
 #[derive(Clone)]
-pub(crate) struct Endpoint {
-    client: Connections,
-    tls: bool,
-    bearer: Option<Bearer>,
+pub(crate) struct Carrier {
     attempt_timeout: Duration,
     recorder: Recorder,
+    /// Who asks, and for what part of the fleet.
+    trainer: MetadataValue<Ascii>,
+    weight: MetadataValue<Ascii>,
 }
 
-impl Endpoint {
-    /// Connects lazily. Must be called inside a runtime.
-    pub(crate) fn new(config: &Config, recorder: Recorder) -> Result<Self, Error> {
-        let endpoint = wire::endpoint(&config.endpoint, &config.security)?;
-        let tls = endpoint.uri().scheme_str() == Some("https");
-        let endpoint = endpoint.connect_timeout(config.connect_timeout);
-        let client = Connections::lazy(endpoint, config.connections);
-        Ok(Self {
-            client,
-            tls,
-            bearer: config.security.bearer()?,
+impl Carrier {
+    /// `trainer` and `weight` were checked with the config.
+    pub(crate) fn new(config: &Config, recorder: Recorder) -> Self {
+        let text = |text: String| MetadataValue::try_from(text);
+        let absent = |_| MetadataValue::from_static("");
+        Self {
             attempt_timeout: config.attempt_timeout,
             recorder,
-        })
+            trainer: text(config.trainer()).unwrap_or_else(absent),
+            weight: text(config.weight.to_string()).unwrap_or_else(absent),
+        }
     }
 
-    /// What the replica serves.
-    pub(crate) async fn info(&self) -> Result<InfoResponse, CallError> {
-        let mut request = Request::new(InfoRequest {});
-        self.sign(&mut request);
-        self.client.info(request).await.map_err(|status| {
-            let mut error = self.translate(&status);
-            // Some TLS libraries hang up without a word. Between two calls that would be a replica
-            // that ends; on the first call it is a hint.
-            let hung_up = ["closed", "reset", "broken pipe"];
-            if hung_up.iter().any(|word| error.message.contains(word)) {
-                error.message.push_str(if self.tls {
-                    "; if it wants a certificate of the loader: set `security.client_cert`"
-                } else {
-                    "; if it speaks TLS: use https://"
-                });
-            }
-            error
-        })
-    }
-
-    async fn encode(self, call: EncodeCall) -> Result<EncodeReply, CallError> {
+    async fn encode(
+        self,
+        to: Peer,
+        heard: Heard,
+        call: EncodeCall,
+    ) -> Result<EncodeReply, Outcome> {
         let wanted = call.request.fingerprint.clone();
         let payloads: usize = call.request.payloads.iter().map(Bytes::len).sum();
         self.recorder
             .sent((payloads + call.request.meta.len()) as u64);
-        let mut request = Request::new(call.request);
+        let request = self.request(&to, &call);
+        // Around the whole answer: tonic's own timeout ends when the first bytes arrive.
+        let answer = timeout(self.attempt_timeout, to.connections.encode(request)).await;
+        let Ok(answer) = answer else {
+            let waited = self.attempt_timeout;
+            let late = CallError::new(Code::Deadline, format!("no answer within {waited:?}"));
+            return Err(Outcome::Fault(late));
+        };
+        let reply = answer.map_err(|status| {
+            let lost = wire::failure(&status, to.tls).is_some() && !wire::never_sent(&status);
+            outcome(to.translate(&status), lost)
+        })?;
+        if let Some(orca) = Orca::read(reply.metadata().as_ref()) {
+            heard.report(&orca.report());
+        }
+        let reply = reply.into_inner();
+        self.recorder
+            .received((reply.latents.len() + reply.meta.len()) as u64);
+        check(reply, &wanted, &call.ids, &call.expected).map_err(|error| outcome(error, false))
+    }
+
+    fn request(&self, to: &Peer, call: &EncodeCall) -> Request<EncodeRequest> {
+        let mut request = Request::new(call.request.clone());
         // The time left is computed for each attempt: a retried call is more urgent.
         let needed_in = call.needed_at.saturating_duration_since(Instant::now());
         let needed_in = u64::try_from(needed_in.as_millis()).unwrap_or(u64::MAX);
         let metadata = request.metadata_mut();
         metadata.insert(headers::COST_PIXELS, call.cost_pixels.into());
         metadata.insert(headers::NEEDED_IN_MS, needed_in.into());
-        self.sign(&mut request);
-        request.set_timeout(self.attempt_timeout);
-        // Around the whole answer: tonic's own timeout ends when the first bytes arrive.
-        let answer = timeout(self.attempt_timeout, self.client.encode(request)).await;
-        let Ok(answer) = answer else {
-            let waited = self.attempt_timeout;
-            return Err(CallError::new(
-                Code::Deadline,
-                format!("no answer within {waited:?}"),
-            ));
-        };
-        let reply = answer
-            .map_err(|status| self.translate(&status))?
-            .into_inner();
-        self.recorder
-            .received((reply.latents.len() + reply.meta.len()) as u64);
-        check(reply, &wanted, &call.ids, &call.expected)
-    }
-
-    fn sign<T>(&self, request: &mut Request<T>) {
-        if let Some(bearer) = &self.bearer {
-            bearer.sign(request);
-        }
-    }
-
-    fn translate(&self, status: &Status) -> CallError {
-        if let Some(failure) = wire::failure(status, self.tls) {
-            return failure;
-        }
-        let mut error = CallError::from(status);
-        if error.code == Code::Unauthenticated {
-            match &self.bearer {
-                // Rotated under way: the same call may pass with the new one.
-                Some(bearer) if bearer.refresh() => error.code = Code::Unavailable,
-                Some(_) => {}
-                None => error.message.push_str("; set `security.token_file`"),
+        // Beside the message, for balancers that do not open it.
+        for (name, value) in [
+            (headers::MODEL, &call.request.model),
+            (headers::FINGERPRINT, &call.request.fingerprint),
+        ] {
+            if let Ok(value) = MetadataValue::try_from(value) {
+                metadata.insert(name, value);
             }
         }
-        error
+        metadata.insert(headers::TRAINER, self.trainer.clone());
+        metadata.insert(headers::WEIGHT, self.weight.clone());
+        metadata.insert(headers::READY, self.recorder.ready_batches().into());
+        to.sign(&mut request);
+        request.set_timeout(self.attempt_timeout);
+        request
     }
 }
 
-impl Service<EncodeCall> for Endpoint {
-    type Response = EncodeReply;
-    type Error = CallError;
-    type Future = BoxFuture<'static, Result<EncodeReply, CallError>>;
+impl Carry for Carrier {
+    type Call = EncodeCall;
+    type Reply = EncodeReply;
 
-    /// Always: the choice of a connection belongs in `call`, where the cost is known.
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        Poll::Ready(Ok(()))
+    fn send(
+        &self,
+        to: Peer,
+        heard: Heard,
+        call: EncodeCall,
+    ) -> BoxFuture<'static, Result<EncodeReply, Outcome>> {
+        Box::pin(self.clone().encode(to, heard, call))
     }
 
-    fn call(&mut self, call: EncodeCall) -> Self::Future {
-        Box::pin(self.clone().encode(call))
+    fn repeats(&self) {
+        self.recorder.retried();
     }
 }
 

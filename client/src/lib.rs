@@ -13,6 +13,8 @@ mod model;
 mod pipeline;
 pub mod plan;
 mod prepare;
+#[cfg(feature = "relay")]
+pub mod relay;
 mod security;
 mod stack;
 mod state;

@@ -8,11 +8,11 @@ use tokio::{
 };
 
 use crate::{
+    balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
     batch::Batch,
     config::{BadSamples, Config},
     dataset::Dataset,
     embed::Embedder,
-    endpoint::Endpoint,
     error::Error,
     model::Model,
     pipeline::{Cursor, Pipeline, Prepared, Slot},
@@ -26,6 +26,8 @@ use crate::{
 
 /// Threads of the loader's runtime: they move bytes, and wait.
 const WORKER_THREADS: usize = 2;
+/// Chunks that wait for a replica at once: more than any window has in it.
+const MAX_QUEUED: usize = 1 << 22;
 /// Files read at once.
 const READ_THREADS: usize = 16;
 
@@ -39,6 +41,7 @@ pub struct DataLoader {
     at: Cursor,
     failed: Option<Error>,
     window: (u64, u32),
+    balancer: Balancer,
     /// Declared before the runtime, and so dropped before it.
     pipeline: Pipeline,
     runtime: Background,
@@ -107,19 +110,29 @@ impl DataLoader {
         let plan = Plan::new(plan_spec(&config), dataset.sizes())?;
         let unusable = unusable(&config, &dataset, &plan)?;
         let recorder = Recorder::new();
-        let runtime = Background::start()?;
-        let endpoint = {
-            let _inside = runtime.handle().enter();
-            Endpoint::new(&config, recorder.clone())?
+        let sources = Sources::parse("endpoint", [&config.endpoint])?;
+        let calling = Calling::new(&config.security, config.connections, config.connect_timeout)?;
+        let settings = Settings {
+            // What the window admits, the queue has to take.
+            max_queued: MAX_QUEUED,
+            patience: config.patience,
+            attempt_timeout: config.attempt_timeout,
+            scale_to_zero: false,
         };
-        let (pinning, settings) = (endpoint.clone(), config.clone());
-        let model = runtime.wait(async move { Model::pin(&pinning, &settings).await })??;
+        let runtime = Background::start()?;
+        let searching = config.clone();
+        let (balancer, model) = runtime.wait(async move {
+            let discovery = Discovery::start(sources).await;
+            let balancer = Balancer::start(settings, calling, &discovery);
+            let model = Model::pin(&balancer, &searching).await?;
+            Ok::<_, Error>((balancer, model))
+        })??;
         model.check_sizes(plan.report().buckets.iter().map(|bucket| bucket.size))?;
         let model = Arc::new(model);
         let samples = (dataset.fingerprint().to_owned(), dataset.len());
         let identity = Identity::new(&config, samples, model.fingerprint.clone());
         let at = start_at(&identity, &plan, config.resume.as_ref())?;
-        let stack = stack(endpoint, config.patience, recorder.clone());
+        let stack = stack(balancer.clone(), &config, recorder.clone());
         let run = Arc::new(Run {
             embedder: Embedder::new(stack, model.clone(), &config, recorder.clone()),
             policy: config.bad_samples,
@@ -140,6 +153,7 @@ impl DataLoader {
             identity,
             at,
             window,
+            balancer,
             runtime,
         })
     }
@@ -262,6 +276,11 @@ impl DataLoader {
     /// The model, as its replica describes it.
     pub fn model(&self) -> &Model {
         &self.run.model
+    }
+
+    /// The fleet at this moment: which replicas are up, how fast they are, what waits for them.
+    pub fn fleet(&self) -> View {
+        self.balancer.view().0
     }
 
     /// What has been done so far.

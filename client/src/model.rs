@@ -1,24 +1,31 @@
 //! The model of a run: chosen by name at the start, pinned by fingerprint until the end.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use preheat_proto::{
-    Code, DType, META_VERSION, Posterior, Scale,
+    Code, DType, Error as CallError, META_VERSION, Posterior, Scale,
     dtype::{tensor_bytes, tensor_stride},
     limits,
     v1::{InfoResponse, Limits, Model as Served},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    balance::{
+        Trouble,
+        drive::{Balancer, Known},
+    },
     config::Config,
-    endpoint::{Endpoint, Expected},
+    endpoint::Expected,
     error::Error,
     plan::Size,
 };
 
-/// Pause between attempts to find a replica at the start.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long the first replica that serves the model waits for the others, whose weights may be newer
+/// or older.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Replicas that an error speaks of; the others are like them.
+const MAX_NAMED: usize = 3;
 /// Output pixels of a chunk for a model that states no preference: 8 images of 512 by 512.
 const DEFAULT_CHUNK_PIXELS: u64 = 8 * 512 * 512;
 
@@ -41,40 +48,155 @@ pub struct Model {
     scale: Scale,
 }
 
+/// What the replicas say at one moment.
+struct Found {
+    /// The model, as each replica describes it that serves it as the run needs it.
+    models: Vec<Model>,
+    /// Whether the first of them has the weights of the run that is resumed.
+    resumes: bool,
+    /// Why others do not.
+    unfit: Vec<Error>,
+    /// Why others cannot be called: name, kind and words.
+    away: Vec<(Arc<str>, CallError)>,
+    /// Not reached yet.
+    undecided: usize,
+}
+
+impl Found {
+    fn look(known: &[Known], config: &Config) -> Self {
+        let mut found = Self {
+            models: Vec::new(),
+            resumes: false,
+            unfit: Vec::new(),
+            away: Vec::new(),
+            undecided: 0,
+        };
+        let pinned = config
+            .resume
+            .as_ref()
+            .map(|state| &state.run.model_fingerprint);
+        for replica in known {
+            match (&replica.trouble, &replica.info) {
+                (Some(trouble), _) => found.away.push((replica.name.clone(), trouble.clone())),
+                (None, None) => found.undecided += 1,
+                (None, Some(info)) => match Model::choose(info, config) {
+                    Ok(model) if Some(&model.fingerprint) == pinned && !found.resumes => {
+                        found.resumes = true;
+                        found.models.insert(0, model);
+                    }
+                    Ok(model) => found.models.push(model),
+                    Err(error) => found.unfit.push(error),
+                },
+            }
+        }
+        found
+    }
+
+    /// The model of the run: within the limits of every replica that has the same weights.
+    fn pick(self) -> Model {
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for model in &self.models {
+            *votes.entry(&model.fingerprint).or_default() += 1;
+        }
+        let most = votes.iter().max_by_key(|&(_, votes)| *votes);
+        let wanted = match most {
+            Some((fingerprint, _)) if !self.resumes => (*fingerprint).to_owned(),
+            _ => self.models[0].fingerprint.clone(),
+        };
+        let alike = self
+            .models
+            .into_iter()
+            .filter(|one| one.fingerprint == wanted);
+        let strictest = |mut one: Model, other: Model| {
+            one.max_items = one.max_items.min(other.max_items);
+            one.max_payload_bytes = one.max_payload_bytes.min(other.max_payload_bytes);
+            one.max_output_pixels = one.max_output_pixels.min(other.max_output_pixels);
+            // Chunks that suit the smallest device keep all of them busy.
+            one.chunk_pixels = one.chunk_pixels.min(other.chunk_pixels);
+            one
+        };
+        alike.reduce(strictest).expect("there is at least one")
+    }
+
+    /// Why waiting is no use: every replica has answered, and none will serve the run.
+    fn hopeless(&self, config: &Config, start: Instant) -> Option<Error> {
+        let wrong =
+            |error: &CallError| matches!(error.code, Code::NotAReplica | Code::Unauthenticated);
+        let nobody = self.unfit.is_empty() && self.away.is_empty();
+        if self.undecided > 0 || nobody || !self.away.iter().all(|(_, error)| wrong(error)) {
+            return None;
+        }
+        let refusal = self
+            .away
+            .iter()
+            .find(|(_, error)| error.code == Code::Unauthenticated);
+        Some(match (self.unfit.first(), refusal) {
+            (Some(error), _) => error.clone(),
+            (None, Some((name, error))) => Error::Refused {
+                endpoint: name.to_string(),
+                reason: error.message.clone(),
+            },
+            (None, None) => self.unreachable(config, start, &[]),
+        })
+    }
+
+    fn unreachable(&self, config: &Config, start: Instant, troubles: &[Trouble]) -> Error {
+        if let Some(error) = self.unfit.first() {
+            return error.clone();
+        }
+        let mut reasons: Vec<String> = match &self.away[..] {
+            [(_, only)] => vec![only.message.clone()],
+            several => several
+                .iter()
+                .map(|(name, error)| format!("{name}: {}", error.message))
+                .collect(),
+        };
+        let troubles = troubles
+            .iter()
+            .map(|one| format!("{}: {}", one.entry, one.reason));
+        reasons.extend(troubles);
+        reasons.truncate(MAX_NAMED);
+        if reasons.is_empty() {
+            reasons.push("no answer".to_owned());
+        }
+        Error::Unreachable {
+            endpoint: config.endpoint.clone(),
+            waited_ms: start.elapsed().as_millis(),
+            reason: reasons.join("; "),
+        }
+    }
+}
+
 impl Model {
-    /// Asks the replica what it serves, again and again until the connect timeout, and picks.
-    pub(crate) async fn pin(endpoint: &Endpoint, config: &Config) -> Result<Self, Error> {
+    /// Waits for replicas that serve the model, until the connect timeout, and picks: the weights of
+    /// the run that is resumed, or those that most replicas have.
+    pub(crate) async fn pin(balancer: &Balancer, config: &Config) -> Result<Self, Error> {
         let start = Instant::now();
         let deadline = start + config.connect_timeout;
-        let mut reason = "no answer".to_owned();
+        let mut changes = balancer.changes();
+        // The first to answer need not be like most.
+        let mut settled: Option<Instant> = None;
         loop {
-            match timeout_at(deadline, endpoint.info()).await {
-                Ok(Ok(info)) => return Self::choose(info, config),
-                Ok(Err(error)) if error.code == Code::NotAReplica => {
-                    reason = "something answers there, but it is not a preheat replica".into();
+            changes.borrow_and_update();
+            let found = Found::look(&balancer.known(), config);
+            let now = Instant::now();
+            if !found.models.is_empty() {
+                let settles = *settled.get_or_insert(deadline.min(now + SETTLE));
+                if found.undecided == 0 || found.resumes || now >= settles {
+                    return Ok(found.pick());
                 }
-                Ok(Err(error)) if error.code == Code::Unauthenticated => {
-                    return Err(Error::Refused {
-                        endpoint: config.endpoint.clone(),
-                        reason: error.message,
-                    });
-                }
-                Ok(Err(error)) => reason = error.message,
-                Err(_) => {}
+            } else if let Some(error) = found.hopeless(config, start) {
+                return Err(error);
             }
-            let refused = reason.contains("not a preheat replica");
-            if refused || Instant::now() + LOOK_AGAIN >= deadline {
-                return Err(Error::Unreachable {
-                    endpoint: config.endpoint.clone(),
-                    waited_ms: start.elapsed().as_millis(),
-                    reason,
-                });
+            let until = settled.unwrap_or(deadline);
+            if timeout_at(until, changes.changed()).await.is_err() && settled.is_none() {
+                let troubles = balancer.view().1;
+                return Err(found.unreachable(config, start, &troubles));
             }
-            sleep(LOOK_AGAIN).await;
         }
     }
 
-    fn choose(info: InfoResponse, config: &Config) -> Result<Self, Error> {
+    fn choose(info: &InfoResponse, config: &Config) -> Result<Self, Error> {
         let refuse = |reason: String| Error::Model {
             model: config.model.clone(),
             reason,

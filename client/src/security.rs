@@ -117,12 +117,26 @@ impl Bearer {
 
     /// Puts the token on a request.
     pub fn sign<T>(&self, request: &mut Request<T>) {
+        request.metadata_mut().insert("authorization", self.value());
+    }
+
+    /// What to show in `authorization`.
+    #[cfg(feature = "relay")]
+    pub(crate) fn header(&self) -> http::HeaderValue {
+        let mut headers = tonic::metadata::MetadataMap::new();
+        headers.insert("authorization", self.value());
+        let mut headers = headers.into_headers();
+        headers
+            .remove("authorization")
+            .expect("it was inserted two lines above")
+    }
+
+    fn value(&self) -> MetadataValue<Ascii> {
         let old = self.lock().read.elapsed() >= TOKEN_AGE;
         if old {
             self.refresh();
         }
-        let value = self.lock().value.clone();
-        request.metadata_mut().insert("authorization", value);
+        self.lock().value.clone()
     }
 
     /// Reads the file again; whether it holds another token than before. A file that cannot be

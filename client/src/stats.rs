@@ -152,6 +152,11 @@ impl Recorder {
         self.show(window);
     }
 
+    /// Batches that are complete and not taken.
+    pub(crate) fn ready_batches(&self) -> u64 {
+        self.inner.ready.load(Relaxed).max(0).unsigned_abs()
+    }
+
     /// Counts a batch as ready for as long as the guard lives.
     pub(crate) fn ready(&self) -> Ready {
         self.change_ready(1);

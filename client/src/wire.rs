@@ -54,11 +54,22 @@ pub struct Connections {
 #[derive(Debug)]
 struct Line {
     stub: Stub,
+    channel: Channel,
     /// Calls under way.
     calls: Arc<AtomicUsize>,
 }
 
+/// The body of an answer whose call counts as under way until this is dropped.
+#[cfg(feature = "relay")]
+#[derive(Debug)]
+pub struct Counted {
+    /// The body itself.
+    pub body: tonic::body::Body,
+    _underway: Underway,
+}
+
 /// A call under way; no longer counted when dropped.
+#[derive(Debug)]
 struct Underway(Arc<AtomicUsize>);
 
 impl Drop for Underway {
@@ -72,10 +83,14 @@ impl Connections {
     /// inside a runtime.
     pub fn lazy(endpoint: Endpoint, count: u32) -> Self {
         let endpoint = transport(endpoint);
-        let line = |_| Line {
-            stub: EncoderClient::new(rope::Caller(endpoint.connect_lazy()))
-                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES),
-            calls: Arc::default(),
+        let line = |_| {
+            let channel = endpoint.connect_lazy();
+            Line {
+                stub: EncoderClient::new(rope::Caller(channel.clone()))
+                    .max_decoding_message_size(limits::MAX_MESSAGE_BYTES),
+                channel,
+                calls: Arc::default(),
+            }
         };
         Self {
             lines: (0..count.clamp(1, MAX_CONNECTIONS)).map(line).collect(),
@@ -90,7 +105,8 @@ impl Connections {
         &self,
         request: Request<EncodeRequest>,
     ) -> Result<Response<EncodeResponse>, Status> {
-        let (mut stub, _underway) = self.quietest();
+        let (line, _underway) = self.quietest();
+        let mut stub = line.stub.clone();
         let request = rope::request(request)?;
         let (metadata, answer, mut extensions) = stub.encode(request).await?.into_parts();
         let answer = rope::received(&mut extensions, answer);
@@ -102,17 +118,46 @@ impl Connections {
     /// # Errors
     /// As for [`Self::encode`].
     pub async fn info(&self, request: Request<InfoRequest>) -> Result<InfoResponse, Status> {
-        let (mut stub, _underway) = self.quietest();
+        let (line, _underway) = self.quietest();
+        let mut stub = line.stub.clone();
         stub.info(request).await.map(Response::into_inner)
     }
 
+    /// The connection that is always there. What is long and light may share it with any call.
+    pub(crate) fn channel(&self) -> Channel {
+        let first = self.lines.first();
+        first.expect("there is at least one").channel.clone()
+    }
+
+    /// Any call, undecoded, on the connection with the fewest: it counts there until the body of
+    /// the answer is dropped.
+    ///
+    /// # Errors
+    /// As the transport says.
+    #[cfg(feature = "relay")]
+    pub async fn raw(
+        &self,
+        request: http::Request<tonic::body::Body>,
+    ) -> Result<http::Response<Counted>, tonic::transport::Error> {
+        use tower::ServiceExt as _;
+
+        let (line, underway) = self.quietest();
+        let mut channel = line.channel.clone();
+        let answer = tower::Service::call(channel.ready().await?, request).await?;
+        let counted = |body| Counted {
+            body,
+            _underway: underway,
+        };
+        Ok(answer.map(counted))
+    }
+
     /// The first of those with the fewest calls: idle connections further on are never made.
-    fn quietest(&self) -> (Stub, Underway) {
+    fn quietest(&self) -> (&Line, Underway) {
         let calls = |line: &&Line| line.calls.load(Ordering::Relaxed);
         let line = self.lines.iter().min_by_key(calls);
         let line = line.expect("there is at least one");
         line.calls.fetch_add(1, Ordering::Relaxed);
-        (line.stub.clone(), Underway(line.calls.clone()))
+        (line, Underway(line.calls.clone()))
     }
 }
 
@@ -121,17 +166,48 @@ impl Connections {
 /// # Errors
 /// [`Error::Config`], naming the field: `endpoint`, or one of [`Security`].
 pub fn endpoint(uri: &str, security: &Security) -> Result<Endpoint, Error> {
+    endpoint_named(uri, None, security)
+}
+
+/// The same for an address that a name server gave: its certificate must carry `server_name`, which
+/// was resolved, unless [`Security::server_name`] says otherwise.
+///
+/// # Errors
+/// As for [`endpoint`].
+pub fn endpoint_named(
+    uri: &str,
+    server_name: Option<&str>,
+    security: &Security,
+) -> Result<Endpoint, Error> {
     let advice = "must look like http://host:port or https://host:port";
     let refuse = |why| Error::config("endpoint", format!("is `{uri}`, {why}"));
     let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(|_| refuse(advice))?;
     let scheme = endpoint.uri().scheme_str();
     match (scheme, endpoint.uri().host()) {
-        (Some("https"), Some(_)) => endpoint
-            .tls_config(security.tls()?)
-            .map_err(|error| Error::config("security", deepest(&error))),
+        (Some("https"), Some(_)) => {
+            let mut tls = security.tls()?;
+            if let (Some(name), None) = (server_name, &security.server_name) {
+                tls = tls.domain_name(name);
+            }
+            endpoint
+                .tls_config(tls)
+                .map_err(|error| Error::config("security", deepest(&error)))
+        }
         (Some("http"), Some(_)) => security.without_tls().map(|()| endpoint),
         _ => Err(refuse(advice)),
     }
+}
+
+/// Whether a call failed because no connection could be made: the replica never had it.
+pub(crate) fn never_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A failure of the connection in words, with advice where there is some; `None` for what the

@@ -7,6 +7,7 @@ pub mod headers;
 pub mod limits;
 pub mod rope;
 pub mod screen;
+pub mod tame;
 
 /// Generated from `preheat/v1/encoder.proto`; `tests/it/stubs.rs` regenerates and compares it.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -157,7 +157,7 @@ fn who_stands_still_does_nothing() {
 
 #[test]
 fn a_loader_that_has_all_it_needs_does_not_wait() {
-    let options = ["--load=0.3", "--seconds=20"];
+    let options = ["--speeds=4", "--load=0.3", "--seconds=20", "--look-ahead=4"];
     let scene = args(&options).scene(Scenario::Starving);
     let outcome = world(&scene, Kind::LeastRequests);
     let waits = outcome.waits.unwrap();

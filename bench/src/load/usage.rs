@@ -4,16 +4,16 @@ use std::{fs, time::Duration};
 
 /// Of one process, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// User and system time since it started, in all its threads.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// Resident memory, in bytes.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
 }
 
 /// What there is to know of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Process {
+pub(crate) enum Process {
     /// It runs.
     Alive(Usage),
     /// It has ended.
@@ -24,7 +24,7 @@ pub(super) enum Process {
 
 impl Process {
     /// Asks the system.
-    pub(super) fn look(id: u32) -> Self {
+    pub(crate) fn look(id: u32) -> Self {
         if fs::metadata("/proc/self/stat").is_err() {
             return Self::Unknown;
         }
@@ -55,7 +55,7 @@ impl Process {
     }
 
     /// What it uses, while it runs.
-    pub(super) const fn usage(self) -> Option<Usage> {
+    pub(crate) const fn usage(self) -> Option<Usage> {
         match self {
             Self::Alive(usage) => Some(usage),
             Self::Ended | Self::Unknown => None,

@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use preheat_client::wire::Connections;
 use preheat_proto::{
-    limits, rope,
+    headers, limits, rope,
     v1::{
-        EncodeRequest, EncodeResponse, InfoRequest, InfoResponse,
+        EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, Model,
         encoder_client::EncoderClient,
         encoder_server::{Encoder, EncoderServer},
     },
@@ -25,20 +25,34 @@ use tokio::{
 };
 use tonic::{
     Request, Response, Status,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
 use super::{LARGEST, Load, Way};
+use crate::{load::usage::Process, replica::Replica};
+
+/// What is asked for.
+const MODEL: &str = "vae";
 
 /// Two runtimes, as if in two processes.
 pub(super) struct Grpc {
     client: Client,
     /// What every slot sends from: no two the same memory.
     blocks: Vec<Bytes>,
+    /// Of the server.
+    address: String,
     runtime: Runtime,
+    /// Between the two, if there is one.
+    balancer: Option<Replica>,
     /// Dropped last, and with it the server.
     _server: Runtime,
 }
+
+/// How long the balancer may take to find the server.
+const FIND_TIME: Duration = Duration::from_secs(10);
+/// How often it is asked whether it has.
+const FIND_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
 enum Client {
@@ -56,6 +70,39 @@ impl Grpc {
         Self::start(slots, serve, |endpoint| {
             Client::Ours(Connections::lazy(endpoint, connections))
         })
+    }
+
+    /// The same through a balancer in a process of its own.
+    pub(super) fn hop(slots: usize, connections: u32) -> anyhow::Result<Self> {
+        let mut direct = Self::ours(slots, connections)?;
+        let replica = direct.address.clone();
+        let count = connections.to_string();
+        let balancer = Replica::balancer(&[
+            "--replicas",
+            &replica,
+            "--listen",
+            "127.0.0.1:0",
+            "--connections",
+            &count,
+        ])?;
+        let endpoint = Endpoint::from_shared(balancer.endpoint())?;
+        direct.client = direct.runtime.block_on(async {
+            let connections = Connections::lazy(endpoint, connections);
+            let found = async {
+                while connections
+                    .info(Request::new(InfoRequest {}))
+                    .await
+                    .is_err()
+                {
+                    tokio::time::sleep(FIND_PAUSE).await;
+                }
+            };
+            let found = tokio::time::timeout(FIND_TIME, found).await;
+            found.context("the balancer does not find the server")?;
+            anyhow::Ok(Client::Ours(connections))
+        })?;
+        direct.balancer = Some(balancer);
+        Ok(direct)
     }
 
     pub(super) fn stock(slots: usize) -> anyhow::Result<Self> {
@@ -83,7 +130,8 @@ impl Grpc {
     {
         let (server, runtime) = (runtime()?, runtime()?);
         let listener = server.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let endpoint = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let endpoint = Endpoint::from_shared(address.clone())?;
         server.spawn(serve(listener));
         let client = {
             let _inside = runtime.enter();
@@ -92,7 +140,9 @@ impl Grpc {
         Ok(Self {
             client,
             blocks: blocks(slots),
+            address,
             runtime,
+            balancer: None,
             _server: server,
         })
     }
@@ -127,6 +177,45 @@ impl Way for Grpc {
             Ok(calls)
         })
     }
+
+    fn latency(&mut self, load: Load, calls: usize) -> anyhow::Result<Vec<Duration>> {
+        let request = request(&self.blocks[0], load);
+        let mut client = self.client.clone();
+        self.runtime.block_on(async {
+            let mut took = Vec::with_capacity(calls);
+            for _ in 0..calls {
+                let start = Instant::now();
+                client.call(&request).await?;
+                took.push(start.elapsed());
+            }
+            Ok(took)
+        })
+    }
+
+    fn elsewhere(&self) -> Option<Duration> {
+        let process = Process::look(self.balancer.as_ref()?.id());
+        process.usage().map(|usage| usage.cpu)
+    }
+}
+
+impl Client {
+    /// One call; the bytes of its answer.
+    async fn call(&mut self, request: &EncodeRequest) -> anyhow::Result<usize> {
+        let mut request = Request::new(request.clone());
+        let answer = match self {
+            Self::Ours(connections) => {
+                // As a loader says it, for a balancer.
+                let metadata = request.metadata_mut();
+                metadata.insert(headers::MODEL, MetadataValue::from_static(MODEL));
+                metadata.insert(headers::COST_PIXELS, MetadataValue::from(1));
+                metadata.insert(headers::NEEDED_IN_MS, MetadataValue::from(1000));
+                connections.encode(request).await
+            }
+            Self::Stock(stub) => stub.encode(request).await,
+        };
+        let answer = answer.context("a call failed")?;
+        Ok(answer.into_inner().latents.len())
+    }
 }
 
 async fn slot(
@@ -137,12 +226,7 @@ async fn slot(
 ) -> anyhow::Result<u64> {
     let mut calls = 0;
     while Instant::now() < end {
-        let request = Request::new(request.clone());
-        let answer = match &mut client {
-            Client::Ours(connections) => connections.encode(request).await,
-            Client::Stock(stub) => stub.encode(request).await,
-        };
-        let answered = answer.context("a call failed")?.into_inner().latents.len();
+        let answered = client.call(&request).await?;
         let asked = load.down;
         anyhow::ensure!(
             answered == asked,
@@ -158,7 +242,7 @@ fn request(block: &Bytes, load: Load) -> EncodeRequest {
     let starts = (0..load.up).step_by(load.payload);
     EncodeRequest {
         meta_version: load.down as u32,
-        model: "vae".to_owned(),
+        model: MODEL.to_owned(),
         payloads: starts
             .map(|start| block.slice(start..(start + load.payload).min(load.up)))
             .collect(),
@@ -205,6 +289,13 @@ impl Encoder for Answers {
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        Ok(Response::new(InfoResponse::default()))
+        let model = Model {
+            name: MODEL.to_owned(),
+            ..Model::default()
+        };
+        Ok(Response::new(InfoResponse {
+            models: vec![model],
+            ..InfoResponse::default()
+        }))
     }
 }

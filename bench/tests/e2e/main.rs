@@ -5,6 +5,7 @@
 
 mod arrows;
 mod bad_samples;
+mod browser;
 mod demo;
 mod failover;
 mod order;

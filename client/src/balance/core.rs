@@ -16,6 +16,7 @@ use preheat_proto::{Code, Error as CallError};
 use super::{
     budget::Budget,
     deaths::Deaths,
+    desire::Desire,
     fair::Trainers,
     group::Group,
     queue::{Turn, Waiting},
@@ -49,6 +50,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How long one attempt may take.
     pub attempt_timeout: Duration,
+    /// Whether no replica at all is desired after a long time without a request.
+    pub scale_to_zero: bool,
 }
 
 impl Default for Settings {
@@ -57,6 +60,7 @@ impl Default for Settings {
             max_queued: 65_536,
             patience: Duration::from_secs(120),
             attempt_timeout: Duration::from_secs(300),
+            scale_to_zero: false,
         }
     }
 }
@@ -96,6 +100,9 @@ pub struct Core {
     /// Replica-seconds of work done.
     work: Lately,
     totals: Totals,
+    desire: Desire,
+    /// Requests submitted when the desire was last looked at.
+    desired_at: u64,
     /// Decided between two calls of `advance`.
     pending: Vec<Action>,
 }
@@ -104,6 +111,8 @@ impl Core {
     /// A balancer without replicas.
     pub fn new(settings: Settings) -> Self {
         Self {
+            desire: Desire::new(settings.scale_to_zero),
+            desired_at: 0,
             settings,
             replicas: Vec::new(),
             vacant: Vec::new(),
@@ -194,6 +203,7 @@ impl Core {
             hedged: false,
             faults: 0,
             deaths: Vec::new(),
+            away_since: None,
             avoid: None,
             trouble: None,
         };
@@ -276,6 +286,11 @@ impl Core {
         Some(slot as u16)
     }
 
+    /// Whether a replica is still listed, or still has something to answer.
+    pub fn knows(&self, id: ReplicaId) -> bool {
+        self.replica(id).is_some()
+    }
+
     fn replica(&self, id: ReplicaId) -> Option<&Replica> {
         let replica = self.replicas.get(id.slot())?.as_ref()?;
         (replica.id == id).then_some(replica)
@@ -293,7 +308,7 @@ impl Core {
 }
 
 /// An error of the balancer itself.
-fn unavailable(message: String) -> CallError {
+pub(super) fn unavailable(message: String) -> CallError {
     CallError::new(Code::Unavailable, message)
 }
 

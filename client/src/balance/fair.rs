@@ -131,6 +131,12 @@ impl Trainers {
         trainer.late += u64::from(late);
     }
 
+    /// Whether one has asked for something that it needed within so long, and still waits.
+    pub(super) fn any_starves(&self, within: Duration) -> bool {
+        let starves = |one: &Trainer| one.requests > 0 && one.ahead < within;
+        self.known.iter().any(starves)
+    }
+
     /// By name.
     pub(super) fn view(&self, now: Time) -> Vec<TrainerView> {
         let lately = |one: &&Trainer| one.requests > 0 || now <= one.seen + FORGET_AFTER;

@@ -67,6 +67,8 @@ pub(super) struct Replica {
     /// Gets nothing until a timer says so.
     pub(super) shut: bool,
     pub(super) opens_at: Time,
+    /// Whether its end was noted.
+    pub(super) ended: bool,
     /// Whether it was asked if it is well again.
     pub(super) probed: bool,
     strikes: u32,
@@ -110,6 +112,7 @@ impl Replica {
             allowance: 0.0,
             shut: false,
             opens_at: now,
+            ended: false,
             probed: false,
             strikes: 0,
             streak: 0,
@@ -266,6 +269,7 @@ impl Replica {
         self.standing = Standing::Up;
         self.reason = Arc::from("");
         self.shut = false;
+        self.ended = false;
         self.ramp = 1;
         self.window = 1.0;
         self.free_at = self.free_at.max(now);

@@ -71,6 +71,8 @@ pub(super) struct Request {
     pub(super) faults: u32,
     /// Replicas that ended while they had it.
     pub(super) deaths: Vec<ReplicaId>,
+    /// Since when it has met only replicas that are away.
+    pub(super) away_since: Option<Time>,
     /// Where it failed last: better not there again.
     pub(super) avoid: Option<ReplicaId>,
     /// Why it is not answered yet, if somebody said so.

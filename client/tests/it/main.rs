@@ -5,9 +5,12 @@
 mod bad_samples;
 mod dataset;
 mod failures;
+mod fleet;
 mod order;
 mod photos;
 mod proxy;
+#[cfg(feature = "relay")]
+mod relay;
 mod security;
 mod stub;
 mod window;

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use preheat_client::{DataLoader, Error};
+use preheat_client::{DataLoader, Error, Security, wire};
+use preheat_proto::v1::InfoRequest;
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use tonic::{
     Status,
@@ -22,12 +23,12 @@ use crate::{
 };
 
 /// An authority, and what it signed: `ca`, `server.{cert,key}` and `client.{cert,key}` in a folder.
-struct Authority {
+pub(crate) struct Authority {
     folder: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -45,7 +46,7 @@ impl Authority {
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -87,6 +88,32 @@ fn latents_come_through_tls_on_both_sides() {
     config.security.server_name = Some("replica.test".into());
     let mut loader = DataLoader::new(config).unwrap();
     assert!(!drain(&mut loader, 1).is_empty());
+}
+
+/// As for an address that a name server gave.
+#[test]
+fn a_certificate_is_checked_against_the_name_that_was_resolved() {
+    let authority = Authority::new();
+    let stub = authority.stub(None);
+    let security = Security {
+        ca_file: Some(authority.path("ca")),
+        ..Security::default()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = |name: Option<&str>| {
+        runtime.block_on(async {
+            let uri = format!("https://{}", stub.addr);
+            let endpoint = wire::endpoint_named(&uri, name, &security).unwrap();
+            let info = tonic::Request::new(InfoRequest::default());
+            let answer = wire::Connections::lazy(endpoint, 1).info(info).await;
+            answer.map_err(|status| wire::failure(&status, true).unwrap().message)
+        })
+    };
+    answer(Some("replica.test")).unwrap();
+    for wrong in [None, Some("other.test")] {
+        let said = answer(wrong).unwrap_err();
+        assert!(said.contains("is for another host"), "{said}");
+    }
 }
 
 #[test]

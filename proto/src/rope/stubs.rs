@@ -19,6 +19,7 @@ use tonic::{
 use super::{Laden, Rope, gather::gather};
 use crate::{
     error::{Code, Error},
+    tame::tamed,
     v1::{EncodeRequest, EncodeResponse},
 };
 
@@ -59,7 +60,7 @@ pub fn received<M: Laden>(extensions: &mut Extensions, decoded: M) -> M {
 #[derive(Clone)]
 struct Received<M>(M);
 
-/// Beneath a client's stub.
+/// Beneath a client's stub. Error details that would make tonic panic are taken off.
 #[derive(Clone, Debug)]
 pub struct Caller<S>(pub S);
 
@@ -83,7 +84,7 @@ where
         }
         let answer = self.0.call(request);
         Box::pin(async move {
-            let mut response = answer.await?;
+            let mut response = tamed(answer.await?);
             if encodes {
                 let body = std::mem::take(response.body_mut());
                 let gathered = gather::<EncodeResponse>(body).await;

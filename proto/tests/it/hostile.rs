@@ -1,8 +1,22 @@
 //! Bytes from strangers: refused by name, never a panic.
 
-use preheat_proto::{Code, META_VERSION, Meta, ReplyMeta, RequestMeta, batch::archive, limits, v1};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use preheat_proto::{
+    Code, Error, META_VERSION, Meta, ReplyMeta, RequestMeta, batch::archive, limits, rope, v1,
+    v1::encoder_client::EncoderClient,
+};
 use proptest::prelude::*;
 use prost::Message;
+use tonic::{body::Body, codegen::Service};
 
 use crate::golden::{reply_meta, request_meta};
 
@@ -115,6 +129,83 @@ proptest! {
             if let Ok(meta) = Meta::<ReplyMeta>::open(META_VERSION, &bytes) {
                 let _ = meta.view().check(&[7, 9], 8192);
             }
+        }
+    }
+}
+
+/// Answers every call with an error whose details are not in base64, in headers or in trailers.
+#[derive(Clone)]
+struct Liar {
+    in_trailers: bool,
+}
+
+impl Service<http::Request<Body>> for Liar {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        let mut status = http::HeaderMap::new();
+        for (name, value) in [
+            ("grpc-status", "8"),
+            ("grpc-message", "full"),
+            ("grpc-retry-pushback-ms", "70"),
+            ("grpc-status-details-bin", "!!"),
+        ] {
+            status.insert(name, http::HeaderValue::from_static(value));
+        }
+        let mut response = http::Response::new(Body::empty());
+        if self.in_trailers {
+            let trailers = Frame::trailers(status);
+            *response.body_mut() = Body::new(One(Some(trailers)));
+        } else {
+            *response.headers_mut() = status;
+        }
+        let kind = http::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert("content-type", kind);
+        ready(Ok(response))
+    }
+}
+
+struct One(Option<Frame<Bytes>>);
+
+impl http_body::Body for One {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(Ok))
+    }
+}
+
+#[test]
+fn details_that_cannot_be_read_cost_the_details_and_nothing_else() {
+    for in_trailers in [false, true] {
+        let mut client = EncoderClient::new(rope::Caller(Liar { in_trailers }));
+        let request = rope::request(tonic::Request::new(v1::EncodeRequest::default())).unwrap();
+        let calls = async {
+            (
+                client.clone().encode(request).await,
+                client.info(v1::InfoRequest {}).await,
+            )
+        };
+        // Nothing here waits for anything.
+        let (encode, info) = match pin!(calls).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(results) => results,
+            Poll::Pending => panic!("pending"),
+        };
+        for status in [encode.unwrap_err(), info.unwrap_err()] {
+            let error = Error::from(&status);
+            assert_eq!((error.code, &*error.message), (Code::Busy, "full"));
+            assert_eq!(error.retry_after, Some(Duration::from_millis(70)));
+            assert!(status.details().is_empty());
         }
     }
 }

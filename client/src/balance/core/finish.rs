@@ -24,20 +24,14 @@ impl Core {
         replica: ReplicaId,
         outcome: Outcome,
     ) -> Verdict {
-        let aboard = match (&outcome, self.replica(replica)) {
-            // The first to say that it has gone speaks for all that it had.
-            (Outcome::Away { underway: true, .. }, Some(gone))
-                if gone.standing != Standing::Away =>
-            {
-                gone.aboard.clone()
-            }
-            _ => Vec::new(),
-        };
-        if !aboard.is_empty() {
+        if matches!(outcome, Outcome::Away { underway: true, .. })
+            && let Some(gone) = self.replica_mut(replica)
+            && !std::mem::replace(&mut gone.ended, true)
+        {
+            // The first to say so speaks for all that it had.
+            gone.lost();
+            let aboard = gone.aboard.clone();
             self.deaths.record(now, replica, &aboard);
-            if let Some(replica) = self.replica_mut(replica) {
-                replica.lost();
-            }
         }
         let answered = matches!(outcome, Outcome::Answered);
         let group = self.requests.get(&request).map(|one| one.group);
@@ -75,11 +69,20 @@ impl Core {
                 if let Some(replica) = self.replica_mut(replica) {
                     replica.overflows();
                 }
+                // A sign of life. Waiting for room is bounded by the caller alone: a trainer that is
+                // far ahead of a slow replica is in no trouble.
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.away_since = None;
+                }
                 self.shut(now, replica, pause.min(MAX_PUSHBACK));
             }
             Outcome::Away { underway, reason } => {
                 self.falls(now, replica, &reason);
                 self.pending.push(Action::Probe { replica });
+                if let Some(error) = self.exhausted(now, request, &reason) {
+                    self.end(now, request, true);
+                    return Verdict::Fail(error);
+                }
                 if underway && let Some(error) = self.suspect(request, replica, &reason) {
                     self.end(now, request, true);
                     return Verdict::Fail(error);
@@ -88,7 +91,12 @@ impl Core {
             Outcome::NotHere(error) => {
                 self.strike(now, replica, &error.message);
                 self.pending.push(Action::Probe { replica });
-                self.blame(request, replica, error);
+                let elsewhere = self.is_served_elsewhere(request, replica);
+                let faults = self.blame(request, replica, error.clone());
+                if faults > MAX_FAULTS || !elsewhere {
+                    self.end(now, request, true);
+                    return Verdict::Fail(error);
+                }
             }
             Outcome::Fault(error) => {
                 self.strike(now, replica, &error.message);
@@ -132,13 +140,32 @@ impl Core {
         }
     }
 
+    /// A replica was away: whether the request has met nothing else for longer than its patience.
+    fn exhausted(&mut self, now: Time, id: RequestId, reason: &str) -> Option<CallError> {
+        let patience = self.settings.patience;
+        let request = self.requests.get_mut(&id)?;
+        let waited = now.saturating_sub(*request.away_since.get_or_insert(now));
+        let message = || format!("{reason}; gave up after {waited:?}");
+        (waited >= patience).then(|| unavailable(message()))
+    }
+
+    /// Whether there is another replica for a request than this one.
+    fn is_served_elsewhere(&self, request: RequestId, than: ReplicaId) -> bool {
+        let group = self.requests.get(&request).map(|one| one.group);
+        group.is_some_and(|group| {
+            let here = self.replica(than);
+            let here = here.is_some_and(|one| one.lanes.iter().any(|lane| lane.group == group));
+            self.groups[usize::from(group)].hopeful > u32::from(here) || self.undecided > 0
+        })
+    }
+
     /// Notes where a request failed, and how often now.
     fn blame(&mut self, request: RequestId, replica: ReplicaId, error: CallError) -> u32 {
         let Some(request) = self.requests.get_mut(&request) else {
             return 0;
         };
         request.avoid = Some(replica);
-        request.faults += u32::from(error.code == Code::Internal || error.code == Code::Deadline);
+        request.faults += 1;
         request.trouble = Some(Box::new(error));
         request.faults
     }

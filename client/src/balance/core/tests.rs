@@ -206,11 +206,11 @@ impl World {
         self.settle();
     }
 
-    fn view(&self) -> View {
+    fn view(&mut self) -> View {
         self.core.view(self.now)
     }
 
-    fn standing(&self, machine: usize) -> Standing {
+    fn standing(&mut self, machine: usize) -> Standing {
         let id = self.machines[machine].id;
         let view = self.view();
         view.replicas
@@ -341,20 +341,20 @@ fn never_is_everybody_ejected() {
         world.ask("trainer", 1 << 16, SECOND);
         world.run(world.now + 100 * MS);
     }
-    let ejected = |world: &World| {
+    let ejected = |world: &mut World| {
         let all = world.view().replicas;
         all.iter()
             .filter(|one| one.standing == Standing::Ejected)
             .count()
     };
-    assert_eq!(ejected(&world), 2);
+    assert_eq!(ejected(&mut world), 2);
     // One that is up goes: one of the ejected has to help.
     let up = (0..4)
         .find(|&one| world.standing(one) == Standing::Up)
         .unwrap();
     let id = world.machines[up].id;
     world.core.away(world.now, id, "gone");
-    assert_eq!(ejected(&world), 1);
+    assert_eq!(ejected(&mut world), 1);
 }
 
 #[test]
