@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod axis;
 mod canvas;
 pub mod cpu;
 pub mod demo;
 pub mod encode;
+pub mod fleet;
+mod ink;
 pub mod load;
 pub mod photos;
 pub mod replica;

@@ -28,7 +28,7 @@ mod session;
 mod table;
 mod tally;
 mod target;
-mod typed;
+pub(crate) mod typed;
 pub(crate) mod usage;
 
 use client::Client;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use preheat_bench::{demo, encode, load, wire};
+use preheat_bench::{demo, encode, fleet, load, wire};
 
 /// As in `preheat-server`: buffers of many megabytes come and go with every layer and every call, and
 /// the system's allocator gives each back and faults it in again.
@@ -27,6 +27,8 @@ enum Command {
     Demo(demo::Args),
     /// How fast a model encodes in this process, by size, batch and dtype.
     Encode(encode::Args),
+    /// The balancer against simulated replicas, beside other policies and the fluid optimum.
+    Fleet(fleet::Args),
     /// What an endpoint stands: latency and goodput by offered load, and where its knee is.
     Load(load::Args),
     /// What messages between loader and replica cost, beside plain sockets and plain tonic.
@@ -44,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     let report = match command {
         Command::Demo(args) => demo::run(&args)?,
         Command::Encode(args) => encode::run(&args)?,
+        Command::Fleet(args) => fleet::run(&args)?,
         Command::Load(args) => load::run(&args)?,
         Command::Wire(args) => wire::run(&args)?,
         Command::Replica(args) => return preheat_server::run(args),

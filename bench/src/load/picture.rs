@@ -15,12 +15,10 @@ use super::{
     outcome::{Kind, Outcome},
     table::Found,
 };
-
-mod axis;
-mod ink;
-
-use axis::{Axis, name};
-use ink::Ink;
+use crate::{
+    axis::{Axis, name},
+    ink::Ink,
+};
 
 const WIDTH: f64 = 1200.0;
 const HEIGHT: f64 = 860.0;

@@ -67,9 +67,9 @@ impl fmt::Display for Rate {
 
 /// An output size, and how often it is asked for beside the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Weighted {
-    pub(super) size: Size,
-    pub(super) weight: u32,
+pub(crate) struct Weighted {
+    pub(crate) size: Size,
+    pub(crate) weight: u32,
 }
 
 impl FromStr for Weighted {

@@ -20,7 +20,7 @@ const PIECE: f64 = 200.0;
 const DASH: [f64; 2] = [7.0, 5.0];
 
 /// A picture in the making.
-pub(super) struct Ink {
+pub(crate) struct Ink {
     canvas: Canvas,
     size: (u32, u32),
     texts: Vec<(String, (u32, u32), MonoFont<'static>, Rgb888)>,
@@ -28,7 +28,7 @@ pub(super) struct Ink {
 
 impl Ink {
     /// An empty one.
-    pub(super) fn new(width: u32, height: u32, paper: Rgb888) -> Self {
+    pub(crate) fn new(width: u32, height: u32, paper: Rgb888) -> Self {
         let paper = Rgb([paper.r(), paper.g(), paper.b()]);
         Self {
             canvas: Canvas(RgbImage::from_pixel(LARGER * width, LARGER * height, paper)),
@@ -38,7 +38,7 @@ impl Ink {
     }
 
     /// A straight line; all lengths are pixels of the finished picture.
-    pub(super) fn line(&mut self, from: [f64; 2], to: [f64; 2], width: f64, colour: Rgb888) {
+    pub(crate) fn line(&mut self, from: [f64; 2], to: [f64; 2], width: f64, colour: Rgb888) {
         let style = PrimitiveStyle::with_stroke(colour, large(width) as u32);
         let pieces = (length(from, to) / PIECE).ceil().max(1.0);
         for piece in 0..pieces as u32 {
@@ -51,7 +51,7 @@ impl Ink {
     }
 
     /// A dashed one.
-    pub(super) fn dashed(&mut self, from: [f64; 2], to: [f64; 2], width: f64, colour: Rgb888) {
+    pub(crate) fn dashed(&mut self, from: [f64; 2], to: [f64; 2], width: f64, colour: Rgb888) {
         let length = length(from, to);
         let at = |along: f64| between(from, to, (along / length).min(1.0));
         let mut along = 0.0;
@@ -62,7 +62,7 @@ impl Ink {
     }
 
     /// A disc, or a ring where `filling` is another colour.
-    pub(super) fn dot(&mut self, at: [f64; 2], radius: f64, colour: Rgb888, filling: Rgb888) {
+    pub(crate) fn dot(&mut self, at: [f64; 2], radius: f64, colour: Rgb888, filling: Rgb888) {
         let style = PrimitiveStyleBuilder::new()
             .stroke_color(colour)
             .stroke_width(large(2.0) as u32)
@@ -73,7 +73,7 @@ impl Ink {
     }
 
     /// A line of text, by its upper left corner.
-    pub(super) fn text(
+    pub(crate) fn text(
         &mut self,
         text: &str,
         [x, y]: [f64; 2],
@@ -85,7 +85,7 @@ impl Ink {
     }
 
     /// The finished picture.
-    pub(super) fn dry(self) -> RgbImage {
+    pub(crate) fn dry(self) -> RgbImage {
         let (width, height) = self.size;
         let mut small = Canvas(imageops::thumbnail(&self.canvas.0, width, height));
         for (text, at, font, colour) in &self.texts {

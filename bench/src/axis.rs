@@ -7,7 +7,7 @@ const MANY_DECADES: f64 = 2.5;
 
 /// One axis of a panel.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     values: [f64; 2],
     /// Where the values lie in the picture.
     pixels: [f64; 2],
@@ -16,7 +16,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From 0 to a little more than `most`.
-    pub(super) fn linear(most: f64, pixels: [f64; 2]) -> Self {
+    pub(crate) fn linear(most: f64, pixels: [f64; 2]) -> Self {
         let most = if most > 0.0 { most * 1.06 } else { 1.0 };
         Self {
             values: [0.0, most],
@@ -26,7 +26,7 @@ impl Axis {
     }
 
     /// Logarithmic, around `values`, to the next 1, 2 or 5 on either side.
-    pub(super) fn log(values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Self {
+    pub(crate) fn log(values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Self {
         let [mut least, mut most] = [f64::INFINITY, 0.0_f64];
         for value in values.filter(|value| *value > 0.0) {
             least = least.min(value);
@@ -49,7 +49,7 @@ impl Axis {
     }
 
     /// Where a value lies.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let scale = |value: f64| {
             if self.log {
                 value.max(1e-9).log10()
@@ -63,12 +63,12 @@ impl Axis {
     }
 
     /// The largest value on it.
-    pub(super) const fn end(&self) -> f64 {
+    pub(crate) const fn end(&self) -> f64 {
         self.values[1]
     }
 
     /// The values to name.
-    pub(super) fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self) -> Vec<f64> {
         let [from, to] = self.values;
         if self.log {
             let all: Vec<f64> = round_values(from * 0.999, to * 1.001).collect();
@@ -90,7 +90,7 @@ impl Axis {
 }
 
 /// A value as it is named: no more digits than it takes.
-pub(super) fn name(value: f64) -> String {
+pub(crate) fn name(value: f64) -> String {
     let decimals = match value {
         x if x == x.trunc() || x >= 100.0 => 0,
         x if x >= 1.0 => 1,
