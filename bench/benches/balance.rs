@@ -1,17 +1,18 @@
 //! What one decision of the balancer costs, and one replica that has nothing to do.
 //!
 //! A request is submitted, sent, answered, and its answer reported: all calls of the core that one
-//! request takes, at a light load, near the knee, and with more waiting than can be done.
+//! request takes, at a light load, near the knee, and with more waiting than can be done. Only the time
+//! inside the core counts, and one iteration is one request.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     hint::black_box,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use peak_alloc::PeakAlloc;
 use preheat_client::balance::{
     Action, Ask, Core, Outcome, ReplicaId, RequestId, Served, Settings, Time, Verdict,
@@ -27,8 +28,6 @@ const UNIT: f64 = 2.6e6;
 const SIDES: [u64; 4] = [256, 512, 1024, 2048];
 /// Bytes that a replica without work may take.
 const MOST_BYTES: usize = 2048;
-/// Requests of one measurement.
-const BATCH: usize = 2000;
 /// Requests that wait where there are more than can be done.
 const WAITING: usize = 60_000;
 
@@ -42,6 +41,8 @@ struct Fleet {
     calls: BinaryHeap<Reverse<(Time, RequestId, ReplicaId)>>,
     actions: Vec<Action>,
     rng: fastrand::Rng,
+    /// Time inside the core.
+    spent: Duration,
 }
 
 fn served() -> Arc<Served> {
@@ -73,7 +74,20 @@ impl Fleet {
             calls: BinaryHeap::new(),
             actions: Vec::new(),
             rng: fastrand::Rng::with_seed(0),
+            spent: Duration::ZERO,
         }
+    }
+
+    /// Requests that wait for a replica.
+    fn waiting(&self) -> usize {
+        self.pixels.len().saturating_sub(self.calls.len())
+    }
+
+    /// Time inside the core while something is done.
+    fn measure(&mut self, does: impl FnOnce(&mut Self)) -> Duration {
+        let before = self.spent;
+        does(self);
+        self.spent - before
     }
 
     fn submit(&mut self) {
@@ -87,13 +101,17 @@ impl Fleet {
             needed_at: self.now + Duration::from_secs(4),
             ready: None,
         };
+        let began = Instant::now();
         let id = self.core.submit(self.now, &ask).expect("there is room");
+        self.spent += began.elapsed();
         self.pixels.insert(id, side * side);
         self.advance();
     }
 
     fn advance(&mut self) {
+        let began = Instant::now();
         self.core.advance(self.now, &mut self.actions);
+        self.spent += began.elapsed();
         for action in self.actions.drain(..) {
             let Action::Send { request, replica } = action else {
                 continue;
@@ -110,7 +128,10 @@ impl Fleet {
     /// Goes to the next answer or wake-up, until `until` at most. Whether there was an answer.
     fn step(&mut self, until: Time) -> bool {
         let answer = self.calls.peek().map(|Reverse((at, ..))| *at);
-        let wake = self.core.next_wake().map(|at| at.max(self.now));
+        let began = Instant::now();
+        let wake = self.core.next_wake();
+        self.spent += began.elapsed();
+        let wake = wake.map(|at| at.max(self.now));
         let answered = answer.is_some_and(|at| at <= until && wake.is_none_or(|wake| at <= wake));
         if !answered {
             let micro = Duration::from_micros(1);
@@ -122,7 +143,10 @@ impl Fleet {
         }
         if let Some(Reverse((at, request, replica))) = self.calls.pop() {
             self.now = at;
-            let verdict = self.core.finished(at, request, replica, Outcome::Answered);
+            let began = Instant::now();
+            let core = &mut self.core;
+            let verdict = core.finished(at, request, replica, Outcome::Answered);
+            self.spent += began.elapsed();
             // A hedge may have been faster.
             let first = matches!(verdict, Verdict::Deliver);
             self.advance();
@@ -174,21 +198,24 @@ fn decisions(criterion: &mut Criterion) {
     memory();
     let mut group = criterion.benchmark_group("one request, 20,000 replicas");
     group.sample_size(20);
-    group.throughput(Throughput::Elements(BATCH as u64));
     for (name, load) in [("light load", 0.3), ("95 % load", 0.95)] {
         let mut fleet = Fleet::new();
         // Every replica is known, and the queue is as long as it gets.
         fleet.open(load, 30 * REPLICAS);
-        group.bench_function(name, |bench| bench.iter(|| fleet.open(load, BATCH)));
+        group.bench_function(name, |bench| {
+            bench.iter_custom(|requests| fleet.measure(|fleet| fleet.open(load, requests as usize)))
+        });
     }
     let mut fleet = Fleet::new();
     // The fleet takes what it has room for; the rest waits.
     fleet.open(2.0, REPLICAS);
     fleet.closed(10 * REPLICAS);
-    while fleet.pixels.len() - fleet.calls.len() < WAITING {
+    while fleet.waiting() < WAITING {
         fleet.submit();
     }
-    group.bench_function("saturated", |bench| bench.iter(|| fleet.closed(BATCH)));
+    group.bench_function("saturated", |bench| {
+        bench.iter_custom(|requests| fleet.measure(|fleet| fleet.closed(requests as usize)))
+    });
     group.finish();
 }
 

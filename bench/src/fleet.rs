@@ -44,6 +44,8 @@ const LOAD: f64 = 0.8;
 const STARVING_LOAD: f64 = 0.95;
 const STALL_SHARE: f64 = 0.05;
 const TRAINERS: usize = 4;
+/// Loaders have this many times the work of their window to get ahead, before the last one begins.
+const FILLED: f64 = 2.0;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -138,7 +140,7 @@ pub struct Args {
     /// Simulated seconds that are measured.
     #[arg(long, default_value = "60", value_parser = typed::period)]
     seconds: f64,
-    /// Seconds before that are not, and after.
+    /// Seconds before that are not, and after. In `starving` at least twice what --look-ahead holds.
     #[arg(long, default_value = "10", value_parser = typed::seconds)]
     warm_up: f64,
     /// Seed of everything that is random. Every policy gets the same requests, the same noise and
@@ -185,10 +187,17 @@ impl Args {
                 .collect(),
             demand: self.demand(scenario),
             trainers: self.trainers.unwrap_or(if starving { 2 } else { TRAINERS }),
-            warm_up: Duration::from_secs_f64(self.warm_up),
+            warm_up: self.warm_up(starving),
             seconds: Duration::from_secs_f64(self.seconds),
             seed: self.rng_seed,
         }
+    }
+
+    fn warm_up(&self, starving: bool) -> Duration {
+        // Who is to be far ahead needs the time to get there.
+        let filled = FILLED * self.look_ahead as f64 * self.step_seconds;
+        let least = if starving { filled } else { 0.0 };
+        Duration::from_secs_f64(self.warm_up.max(least))
     }
 
     fn demand(&self, scenario: Scenario) -> Demand {

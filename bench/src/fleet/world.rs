@@ -54,6 +54,8 @@ enum Place {
 /// Everything in one run.
 pub(super) struct World<'a> {
     scene: &'a Scene,
+    /// Of all replicas, in pixels a second: asked for at every arrival.
+    capacity: f64,
     clock: Clock,
     policy: Box<dyn Policy>,
     machines: Vec<Machine>,
@@ -74,6 +76,7 @@ impl<'a> World<'a> {
         let seed = scene.rng(Chance::Policy, 0).u64(..);
         let mut world = Self {
             scene,
+            capacity: scene.capacity(),
             clock: Clock::default(),
             policy: kind.policy(scene.replicas, scene.trainers, seed),
             machines: Vec::with_capacity(scene.replicas),

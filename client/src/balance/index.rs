@@ -63,18 +63,22 @@ impl Index {
         self.len
     }
 
-    /// Puts a replica of this rate that will be free at this time into its class.
-    pub(super) fn insert(&mut self, id: ReplicaId, rate: f64, free_at: Time) -> Place {
+    /// Where a replica of this rate belongs that will be free at this time.
+    pub(super) fn place(rate: f64, free_at: Time) -> Place {
         let class = ((rate / rate::MIN).log2() * PER_OCTAVE) as usize;
-        let class = class.min(CLASSES - 1);
+        Place {
+            class: class.min(CLASSES - 1) as u8,
+            free_at,
+        }
+    }
+
+    /// Puts a replica into its place.
+    pub(super) fn insert(&mut self, id: ReplicaId, place: Place) {
+        let (class, free_at) = (usize::from(place.class), place.free_at);
         self.classes[class].insert((free_at, id));
         self.first[class] = self.first[class].min(free_at);
         self.some[class / 64] |= 1 << (class % 64);
         self.len += 1;
-        Place {
-            class: class as u8,
-            free_at,
-        }
     }
 
     /// Takes a replica out.
@@ -179,7 +183,8 @@ mod tests {
             let mut left = Vec::new();
             for (slot, &(rate, free)) in replicas.iter().enumerate() {
                 let id = ReplicaId::test(slot as u32);
-                let place = index.insert(id, rate, free * MS);
+                let place = Index::place(rate, free * MS);
+                index.insert(id, place);
                 if gone[slot] {
                     index.remove(id, place);
                 } else {
@@ -208,8 +213,8 @@ mod tests {
     fn the_unwanted_are_passed_over() {
         let mut index = Index::new();
         let id = ReplicaId::test;
-        index.insert(id(0), 1e7, Time::ZERO);
-        index.insert(id(1), 1e6, Time::ZERO);
+        index.insert(id(0), Index::place(1e7, Time::ZERO));
+        index.insert(id(1), Index::place(1e6, Time::ZERO));
         let pick = |unwanted: Option<u32>| {
             let wanted = |one| unwanted.map(id) != Some(one);
             index

@@ -36,7 +36,7 @@ impl World<'_> {
         let Demand::Open { load, regular, .. } = self.scene.demand else {
             return;
         };
-        let rate = load * self.scene.capacity() / self.scene.mean_pixels();
+        let rate = load * self.capacity / self.scene.mean_pixels();
         let mean = self.trainers.len() as f64 / rate;
         let pause = if regular {
             Duration::from_secs_f64(mean)

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Core, Timer};
 use crate::balance::{
     group::Group,
+    index::Index,
     rate::Rate,
     replica::{Lane, Replica},
     types::{Action, ReplicaId, Report, Served, Time},
@@ -350,12 +351,17 @@ impl Core {
             let group = &mut self.groups[usize::from(lane.group)];
             let rate = lane.rate.guess(group.typical());
             count(group, lane, if up { rate } else { 0.0 });
-            if let Some(place) = lane.place.take() {
+            let place = takes.then(|| Index::place(rate, key));
+            if place == lane.place {
+                continue;
+            }
+            if let Some(place) = lane.place {
                 group.index.remove(id, place);
             }
-            if takes {
-                lane.place = Some(group.index.insert(id, rate, key));
+            if let Some(place) = place {
+                group.index.insert(id, place);
             }
+            lane.place = place;
         }
     }
 
