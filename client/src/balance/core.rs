@@ -6,12 +6,10 @@ mod place;
 mod standing;
 mod watch;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use preheat_proto::{Code, Error as CallError};
+use rustc_hash::FxHashMap;
 
 use super::{
     budget::Budget,
@@ -90,7 +88,7 @@ pub struct Core {
     /// Stalled or ejected.
     ejected: usize,
     groups: Vec<Group>,
-    requests: HashMap<RequestId, Request>,
+    requests: FxHashMap<RequestId, Request>,
     next: u64,
     queued: usize,
     trainers: Trainers,
@@ -121,7 +119,7 @@ impl Core {
             there: 0,
             ejected: 0,
             groups: Vec::new(),
-            requests: HashMap::new(),
+            requests: FxHashMap::default(),
             next: 0,
             queued: 0,
             trainers: Trainers::default(),
@@ -190,7 +188,12 @@ impl Core {
         let entry = self.trainers.get(trainer);
         entry.requests += 1;
         entry.queued += ask.pixels;
-        let turn = Turn::Early(ask.needed_at.min(now + LONGEST_LEISURE));
+        let turn = if ask.needed_at <= now + URGENT {
+            let cost = self.groups[usize::from(group)].cost(ask.pixels);
+            Turn::Urgent(self.trainers.tag(trainer, cost))
+        } else {
+            Turn::Early(ask.needed_at.min(now + LONGEST_LEISURE))
+        };
         let request = Request {
             id,
             group,

@@ -166,7 +166,12 @@ impl Core {
     }
 
     pub(super) fn lose_patience(&mut self, now: Time, number: u16) {
-        self.groups[usize::from(number)].hopeless_since = None;
+        let group = &mut self.groups[usize::from(number)];
+        group.hopeless_since = None;
+        // One may have come back at this very moment.
+        if group.hopeful > 0 {
+            return;
+        }
         let patience = self.settings.patience;
         self.lose_hope(now, number, patience);
     }
