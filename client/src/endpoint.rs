@@ -86,6 +86,11 @@ impl Carrier {
         }
     }
 
+    /// Complete batches that the trainer holds.
+    pub(crate) fn ready_batches(&self) -> u64 {
+        self.recorder.ready_batches()
+    }
+
     async fn encode(
         self,
         to: Peer,

@@ -75,7 +75,7 @@ impl Service<EncodeCall> for Balanced {
                 weight,
                 pixels: call.cost_pixels,
                 needed_at: call.needed_at,
-                ready: None,
+                ready: Some(carrier.ready_batches()),
             };
             balancer.call(&carrier, &asked, call).await
         })

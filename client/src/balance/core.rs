@@ -267,7 +267,10 @@ impl Core {
         if let Some(known) = self.groups.iter().position(same) {
             return Some(known as u16);
         }
-        let idle = |group: &Group| !group.waits() && now > group.seen + FORGET_GROUP;
+        // One that no replica serves is kept by nobody, or names that strangers make up would fill
+        // all places.
+        let old = |group: &Group| group.hopeful == 0 || now > group.seen + FORGET_GROUP;
+        let idle = |group: &Group| !group.waits() && old(group);
         let slot = match self.groups.iter().position(idle) {
             Some(slot)
                 if !self

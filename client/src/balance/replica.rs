@@ -23,6 +23,10 @@ const FORGIVEN_AFTER: u32 = 4;
 const FULL_KEEPS: f32 = 0.5;
 /// What each answer gives back of it.
 const ANSWER_GIVES: f32 = 0.05;
+/// A replica that says that it is so many times faster than it is when it has work, ...
+const MOST_FLATTERY: f64 = 4.0;
+/// ... after so many answers, is odd.
+const ANSWERS_TO_DOUBT: u32 = 32;
 /// A replica that is late is expected to take as long again as it is late, and at least so long.
 const SHORTEST_LATENESS: Duration = Duration::from_millis(5);
 
@@ -69,6 +73,8 @@ pub(super) struct Replica {
     pub(super) opens_at: Time,
     /// Whether its end was noted.
     pub(super) ended: bool,
+    /// Whether it was said that it flatters itself.
+    doubted: bool,
     /// Whether it was asked if it is well again.
     pub(super) probed: bool,
     strikes: u32,
@@ -114,6 +120,7 @@ impl Replica {
             opens_at: now,
             ended: false,
             probed: false,
+            doubted: false,
             strikes: 0,
             streak: 0,
             answered_calls: 0,
@@ -238,6 +245,23 @@ impl Replica {
         self.promised = self.free_at;
     }
 
+    /// What it says of its speed is held against what it does; what is odd is said to people. Work is
+    /// given by what it does.
+    pub(super) fn doubt(&mut self, says: f64) {
+        let known = self.lanes.iter().map(|lane| lane.rate);
+        let known = known.filter(|rate| rate.answers() >= ANSWERS_TO_DOUBT);
+        let does = known.map(|rate| rate.measured()).fold(0.0, f64::max);
+        let doubted = does > 0.0 && says > does * MOST_FLATTERY && self.aboard.len() > 1;
+        if doubted && !self.doubted && self.standing == Standing::Up {
+            let (says, does) = (says / 1e6, does / 1e6);
+            let odd =
+                format!("says that it does {says:.1} megapixels a second, and does {does:.1}");
+            tracing::warn!(replica = %self.name, "{odd}");
+            self.reason = odd.into();
+            self.doubted = true;
+        }
+    }
+
     /// It is a balancer, and wants so many seconds of work.
     pub(super) const fn wants(&mut self, seconds: f64) {
         self.allowance = seconds as f32;
@@ -270,6 +294,7 @@ impl Replica {
         self.reason = Arc::from("");
         self.shut = false;
         self.ended = false;
+        self.doubted = false;
         self.ramp = 1;
         self.window = 1.0;
         self.free_at = self.free_at.max(now);

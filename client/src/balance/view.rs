@@ -71,7 +71,7 @@ pub struct ReplicaView {
     pub name: Arc<str>,
     /// Whether it gets work.
     pub standing: Standing,
-    /// Why not, in words; empty while it does.
+    /// Why not, in words; while it does, what is odd about it, mostly nothing.
     pub reason: Arc<str>,
     /// Output pixels a second, as learned; 0 before anything was.
     pub pixels_per_second: f64,

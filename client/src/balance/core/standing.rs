@@ -187,6 +187,7 @@ impl Core {
         let Some(replica) = self.replica_mut(id) else {
             return;
         };
+        replica.doubt(report.pixels_per_second);
         let ours = replica.pixels as f64;
         let mut rate = 0.0f64;
         for lane in &mut replica.lanes {

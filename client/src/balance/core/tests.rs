@@ -381,6 +381,30 @@ fn poison_ends_two_replicas_and_no_third() {
 }
 
 #[test]
+fn a_replica_that_flatters_itself_gets_what_it_can_do() {
+    let mut world = World::new(&[1e6, 1e7]);
+    let flatterer = world.machines[0].id;
+    let says = Report {
+        pixels_per_second: 1e9,
+        ..Report::default()
+    };
+    while world.now < 60 * SECOND {
+        while world.view().queue.requests < 64 {
+            world.ask("trainer", 1 << 18, 2 * SECOND);
+        }
+        world.core.report(world.now, flatterer, &says);
+        world.run(world.now + 20 * MS);
+    }
+    let done: Vec<u64> = world.machines.iter().map(|one| one.done).collect();
+    assert!(done[1] > 8 * done[0], "{done:?}");
+    let reason = world.view().replicas[0].reason.to_string();
+    assert!(
+        reason.contains("1000.0 megapixels a second, and does 1.0"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn full_is_not_broken() {
     let mut world = World::new(&[1e7, 1e7]);
     world.machines[0].manner = Manner::Full;
@@ -451,6 +475,29 @@ fn only_the_pinned_fingerprint_answers() {
     let (_, error) = &world.failures[0];
     assert_eq!(error.code, Code::WrongFingerprint);
     assert!(error.message.contains("seen: other"), "{error}");
+}
+
+#[test]
+fn made_up_names_fill_nothing() {
+    let mut world = World::new(&[1e7]);
+    for number in 0..2 * MAX_GROUPS {
+        let ask = Ask {
+            model: &format!("model-{number}"),
+            fingerprint: "",
+            trainer: "stranger",
+            weight: 1.0,
+            pixels: 1,
+            needed_at: world.now,
+            ready: None,
+        };
+        world.core.submit(world.now, &ask).unwrap();
+        world.settle();
+    }
+    assert_eq!(world.failures.len(), 2 * MAX_GROUPS);
+    assert_eq!(world.failures[0].1.code, Code::UnknownModel);
+    world.ask("trainer", 1 << 18, SECOND);
+    world.run(world.now + SECOND);
+    assert_eq!(world.answers.len(), 1);
 }
 
 #[test]
