@@ -32,7 +32,7 @@ const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// A frame is passed on when it is whole, and is passed on as one, which spares replicas a copy of
 /// payloads that come so: room for most photos.
-const MAX_FRAME: u32 = 1 << 20;
+const MAX_FRAME: u32 = 1 << 18;
 /// Bytes of an answer that may wait in a stream for its connection.
 const SEND_BUFFER: usize = 2 << 20;
 /// Headers of one call: names, tokens and traces are far below.
