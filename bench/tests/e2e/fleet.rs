@@ -59,10 +59,10 @@ fn same(batches: &[Batch], expected: &[Batch]) {
     }
 }
 
-/// An epoch in which every few batches another replica is killed and started again.
+/// An epoch in which about every second another replica is killed and started again.
 fn survives_kills(through: impl Fn(&str) -> (String, Option<Replica>)) {
-    let model = "synthetic:ms-per-megapixel=4000";
-    let folder = folder(10);
+    let model = "synthetic:ms-per-megapixel=8000";
+    let folder = folder(40);
     let mut replicas: Vec<_> = (0..3).map(|_| replica(model)).collect();
     let undisturbed = run(over(&folder, &replicas[0].endpoint(), &replicas[0]));
     let (endpoint, _balancer) = through(&endpoints(&replicas));
@@ -71,7 +71,7 @@ fn survives_kills(through: impl Fn(&str) -> (String, Option<Replica>)) {
     let mut kills = 0;
     while let Some(batch) = loader.next_batch().unwrap() {
         batches.push(batch);
-        if batches.len() % 6 == 3 {
+        if batches.len() % 24 == 12 {
             let victim = replicas.remove(0);
             let address = victim.address().to_string();
             victim.kill();

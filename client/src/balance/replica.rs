@@ -288,6 +288,13 @@ impl Replica {
         self.free_at = now + late.max(SHORTEST_LATENESS);
     }
 
+    /// Nothing is made of its being late: it may have more calls, if they fit its window.
+    pub(super) fn excuse(&mut self, now: Time) {
+        self.free_at = now + Duration::from_secs_f64(self.load);
+        self.promised = self.free_at;
+        self.ramp = self.ramp.max(self.aboard.len() + 1);
+    }
+
     /// It starts, or starts again, slowly.
     pub(super) fn begins(&mut self, now: Time) {
         self.standing = Standing::Up;

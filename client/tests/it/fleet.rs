@@ -5,12 +5,15 @@ use std::{
     net::TcpListener,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
 
-use preheat_client::{Config, DataLoader, Error, SampleInfo, balance::Standing};
+use preheat_client::{
+    Config, DataLoader, Error, SampleInfo,
+    balance::{ReplicaView, Standing},
+};
 use tokio::{runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Status, transport::Server};
@@ -42,16 +45,36 @@ fn in_small_calls(mut config: Config) -> Config {
     config
 }
 
+/// A loader that has asked for a few samples, and knows of each replica whether it serves: what is
+/// started first must not have done all the work before the others are met.
+fn acquainted(config: Config) -> DataLoader {
+    let mut config = in_small_calls(config);
+    config.max_batches_ahead = 2;
+    let loader = DataLoader::new(config).unwrap();
+    eventually("every replica is known", || {
+        let fleet = loader.fleet();
+        let known = |one: &ReplicaView| one.standing != Standing::Unknown;
+        fleet.replicas.iter().all(known)
+    });
+    loader
+}
+
 #[test]
 fn work_goes_to_all_of_them() {
     let photos = Photos::new(120);
-    let stubs = [Stub::answering(), Stub::answering(), Stub::answering()];
-    let all = list(&stubs.each_ref());
-    let mut loader = DataLoader::new(in_small_calls(photos.config(&all))).unwrap();
+    // Nobody answers before everybody has something to answer.
+    let gate = Arc::new(Semaphore::new(0));
+    let stubs = [0; 3].map(|_| {
+        let gate = gate.clone();
+        Stub::start(move |_, _| Act::Wait(gate.clone()))
+    });
+    let config = in_small_calls(photos.config(&list(&stubs.each_ref())));
+    let mut loader = DataLoader::new(config).unwrap();
+    eventually("all have a call", || {
+        stubs.iter().all(|stub| stub.calls() > 0)
+    });
+    gate.add_permits(1000);
     assert_eq!(delivered(&mut loader), expected(&photos));
-    for stub in &stubs {
-        assert!(stub.calls() > 3, "{} calls", stub.calls());
-    }
     let fleet = loader.fleet();
     let up = |one: &&_| matches!(one, Standing::Up);
     let standings: Vec<_> = fleet.replicas.iter().map(|one| one.standing).collect();
@@ -95,9 +118,8 @@ fn what_is_not_a_replica_is_named_and_passed_by() {
     assert_eq!(delivered(&mut loader), expected(&photos));
     eventually("everything is judged", || {
         let fleet = loader.fleet();
-        let judged = |one: &preheat_client::balance::ReplicaView| {
-            one.standing == Standing::Away || one.standing == Standing::Up
-        };
+        let judged =
+            |one: &ReplicaView| one.standing == Standing::Away || one.standing == Standing::Up;
         fleet.replicas.iter().all(judged)
     });
     let fleet = loader.fleet();
@@ -121,16 +143,20 @@ fn what_is_not_a_replica_is_named_and_passed_by() {
 fn a_replica_that_never_answers_holds_nothing_up_for_long() {
     let photos = Photos::new(200);
     let never = Arc::new(Semaphore::new(0));
-    let stopped = Arc::new(AtomicBool::new(false));
-    let stops = stopped.clone();
+    // The others answer nothing before it has got what it will not answer.
+    let gate = Arc::new(Semaphore::new(0));
+    let opens = gate.clone();
     let dead = Stub::start(move |call, _| {
-        if call > 10 {
-            stops.store(true, SeqCst);
-            return Act::Wait(never.clone());
+        if call == 0 {
+            return Act::Answer;
         }
-        Act::Answer
+        opens.add_permits(1000);
+        Act::Wait(never.clone())
     });
-    let (one, two) = (Stub::answering(), Stub::answering());
+    let [one, two] = [0; 2].map(|_| {
+        let gate = gate.clone();
+        Stub::start(move |_, _| Act::Wait(gate.clone()))
+    });
     let config = in_small_calls(photos.config(&list(&[&dead, &one, &two])));
     let mut loader = DataLoader::new(config).unwrap();
     let mut samples = Vec::new();
@@ -144,7 +170,7 @@ fn a_replica_that_never_answers_holds_nothing_up_for_long() {
         samples.extend(batch.samples);
     }
     assert_eq!(samples, expected(&photos));
-    assert!(stopped.load(SeqCst), "it never got to the test");
+    assert!(dead.calls() > 1);
     // Calls of milliseconds: the bound on hedges, with room for a busy machine.
     assert!(longest < Duration::from_secs(10), "{longest:?}");
     assert!(loader.fleet().totals.hedges_won > 0);
@@ -155,8 +181,7 @@ fn a_replica_that_fails_fast_gets_little() {
     let photos = Photos::new(200);
     let broken = Stub::start(|_, _| Act::Fail(Status::internal("out of memory")));
     let (one, two) = (Stub::answering(), Stub::answering());
-    let config = in_small_calls(photos.config(&list(&[&broken, &one, &two])));
-    let mut loader = DataLoader::new(config).unwrap();
+    let mut loader = acquainted(photos.config(&list(&[&broken, &one, &two])));
     assert_eq!(delivered(&mut loader), expected(&photos));
     assert!(broken.calls() < 12, "{} calls", broken.calls());
     assert_eq!(loader.fleet().totals.failed, 0);
@@ -168,8 +193,7 @@ fn other_weights_are_never_mixed_in() {
     // Says that it serves what is asked for, and answers with other weights.
     let liar = Stub::start(|_, _| Act::Tamper(|reply| reply.fingerprint = "beef".into()));
     let (one, two) = (Stub::answering(), Stub::answering());
-    let config = in_small_calls(photos.config(&list(&[&liar, &one, &two])));
-    let mut loader = DataLoader::new(config).unwrap();
+    let mut loader = acquainted(photos.config(&list(&[&liar, &one, &two])));
     assert_eq!(delivered(&mut loader), expected(&photos));
     let fleet = loader.fleet();
     let view = fleet

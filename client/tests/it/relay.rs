@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use h2::{
     RecvStream, SendStream,
     client::{self, ResponseFuture, SendRequest},
@@ -47,6 +48,8 @@ pub(crate) struct Fake {
     pub(crate) addr: SocketAddr,
     pub(crate) calls: Arc<AtomicUsize>,
     task: AbortHandle,
+    /// Shared with all that still runs.
+    alive: Arc<()>,
 }
 
 impl Drop for Fake {
@@ -77,12 +80,15 @@ impl Fake {
         let addr = listener.local_addr().unwrap();
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
+        let alive = Arc::new(());
+        let running = Arc::clone(&alive);
         let task = tokio::spawn(async move {
             // Aborted with the listener, as the connections of a killed process are.
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 let (answer, calls, info) = (answer.clone(), counted.clone(), info.clone());
+                let running = Arc::clone(&running);
                 connections.spawn(async move {
                     let mut connection = server::Builder::new()
                         .initial_window_size(WINDOW)
@@ -99,14 +105,26 @@ impl Fake {
                             calling.spawn(well(respond));
                         } else {
                             calls.fetch_add(1, SeqCst);
-                            calling.spawn(answer(request, respond));
+                            let (answering, running) = (answer(request, respond), running.clone());
+                            calling.spawn(answering.map(move |()| drop(running)));
                         }
                     }
                 });
             }
         })
         .abort_handle();
-        Self { addr, calls, task }
+        Self {
+            addr,
+            calls,
+            task,
+            alive,
+        }
+    }
+
+    /// Ends, and is gone when this returns: to drop it only asks for that.
+    pub(crate) async fn gone(self) {
+        self.task.abort();
+        until("it has ended", || Arc::strong_count(&self.alive) == 1).await;
     }
 
     /// Answers with the bytes that it was sent.

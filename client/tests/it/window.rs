@@ -12,30 +12,21 @@ use crate::{
 
 #[test]
 fn batches_ahead_are_bounded() {
-    // A replica gets its second call when it has answered one, and its third after two.
-    let gate = Arc::new(Semaphore::new(0));
-    let scripted = gate.clone();
-    let stub = Stub::start(move |call, _| match call {
-        0..6 => Act::Answer,
-        _ => Act::Wait(scripted.clone()),
-    });
+    let stub = Stub::answering();
     let photos = Photos::new(60);
     let mut config = photos.config(&stub.uri());
     config.max_batches_ahead = 3;
     config.chunk_items = Some(4);
     config.chunk_pixels = Some(1 << 20);
     let mut loader = DataLoader::new(config).unwrap();
-    let trainer = std::thread::spawn(move || {
-        drain(&mut loader, 1);
-        loader.stats()
-    });
-    eventually("three batches under way", || {
-        stub.counts.in_flight.load(SeqCst) == 3
-    });
-    gate.add_permits(1000);
-    let stats = trainer.join().unwrap();
-    assert_eq!(stub.counts.most_in_flight.load(SeqCst), 3);
-    assert_eq!(stats.window_bytes, 0, "everything given back");
+    for taken in 0..4 {
+        eventually("three batches ready", || loader.stats().ready_batches == 3);
+        assert_eq!(stub.calls(), taken + 3, "a batch is a call");
+        loader.next_batch().unwrap().unwrap();
+    }
+    drain(&mut loader, 1);
+    assert!(stub.counts.most_in_flight.load(SeqCst) <= 3);
+    assert_eq!(loader.stats().window_bytes, 0, "everything given back");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use preheat_proto::{Code, Error as CallError};
 
 use super::{Core, Timer, unavailable};
 use crate::balance::{
+    request::Request,
     types::{Action, Outcome, ReplicaId, RequestId, Time, Verdict},
     view::Standing,
 };
@@ -31,7 +32,7 @@ impl Core {
             // The first to say so speaks for all that it had.
             gone.lost();
             let aboard = gone.aboard.clone();
-            self.deaths.record(now, replica, &aboard);
+            self.deaths.record(now, &aboard);
         }
         let answered = matches!(outcome, Outcome::Answered);
         let group = self.requests.get(&request).map(|one| one.group);
@@ -57,6 +58,9 @@ impl Core {
         match outcome {
             Outcome::Answered => {
                 self.overtaken(now, request);
+                if self.requests.get(&request).is_some_and(Request::is_suspect) {
+                    self.deaths.acquits(request);
+                }
                 self.end(now, request, false);
                 self.totals.answered += 1;
                 return Verdict::Deliver;
@@ -180,7 +184,7 @@ impl Core {
         let request = self.requests.get_mut(&id)?;
         request.deaths.push(replica);
         let ended = request.deaths.clone();
-        if !self.deaths.blames(id, &ended) {
+        if !self.deaths.blames(&ended) {
             return None;
         }
         self.deaths.explained(id);

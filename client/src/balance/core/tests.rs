@@ -23,6 +23,8 @@ enum Manner {
     /// Ends when it gets a request of this many pixels.
     EndsBy(u64),
     Full,
+    /// Never answers requests of this many pixels.
+    Forgets(u64),
 }
 
 struct Machine {
@@ -149,6 +151,7 @@ impl World {
                     );
                 }
             }
+            Manner::Forgets(forgotten) if forgotten == pixels => {}
             _ => {
                 machine.calls.push(request);
                 self.begin(replica, now);
@@ -311,6 +314,34 @@ fn what_a_silent_replica_has_is_tried_elsewhere() {
     let id = world.machines[0].id;
     world.core.up(world.now, id, served());
     assert_eq!(world.standing(0), Standing::Up);
+}
+
+#[test]
+fn a_slow_call_of_the_only_replica_holds_up_nothing_else() {
+    let mut world = World::new(&[1e7]);
+    world.machines[0].manner = Manner::Forgets(1 << 20);
+    // Its very first: it may have no other by then.
+    let slow = world.ask("trainer", 1 << 20, SECOND);
+    for _ in 0..20 {
+        world.ask("trainer", 1 << 16, SECOND);
+    }
+    world.run(10 * SECOND);
+    assert_eq!(world.answers.len(), 20);
+    assert!(!world.answers.iter().any(|&(one, _)| one == slow));
+}
+
+#[test]
+fn a_silent_replica_that_is_the_only_one_is_not_given_everything() {
+    let mut world = World::new(&[1e7]);
+    world.saturate(4, &[1 << 20], 5 * SECOND);
+    world.machines[0].manner = Manner::Silent;
+    for _ in 0..200 {
+        world.ask("trainer", 1 << 20, SECOND);
+    }
+    world.run(world.now + 60 * SECOND);
+    let has = world.machines[0].calls.len();
+    // A window of work when it stopped, and about one call more with every look at it.
+    assert!(has <= 32, "{has} calls of 204");
 }
 
 #[test]

@@ -61,6 +61,12 @@ impl Core {
         let (calls, silent) = (known.aboard.len(), now.saturating_sub(sign));
         let reason = format!("has {calls} calls, and has answered nothing for {silent:.1?}");
         if !self.stall(now, replica, &reason) {
+            // Where it is the only one, or too many seem to have stopped, what it has may just be slow.
+            // That must not hold up what comes after.
+            if let Some(known) = self.replica_mut(replica) {
+                known.excuse(now);
+            }
+            self.relist(replica);
             *next = (*next).min(now + longest);
             return false;
         }

@@ -50,7 +50,7 @@ async fn a_killed_replica_is_replaced_while_the_body_still_comes() {
         .await
         .unwrap();
     super::until("the first has it", || mortal.calls() == 1).await;
-    drop(mortal);
+    mortal.gone().await;
     super::until("the second has it", || good.calls() == 1).await;
     push(&mut send, Bytes::from_static(b" and tail"), true)
         .await
@@ -83,7 +83,7 @@ async fn an_answer_that_breaks_off_is_said_to() {
         .unwrap();
     let mut answer = within(answer).await.unwrap().into_body();
     assert_eq!(&next(&mut answer).await[..], b"begun");
-    drop(fake);
+    fake.gone().await;
     let (rest, trailers) = within(read(answer)).await;
     assert!(rest.is_empty());
     assert_eq!(trailers["grpc-status"], "14");
@@ -242,7 +242,7 @@ async fn the_balancer_of_the_product_gets_every_call_through() {
         .unwrap();
     // Whoever it goes to, it is answered.
     assert!(!super::Answer::read(answer).await.code().is_empty());
-    drop(good);
+    good.gone().await;
     // With nobody left who can, the caller is told so in the time that it gave.
     let late = caller.encode(&[("grpc-timeout", "500m")], body).await;
     assert_ne!(late.code(), "0");
