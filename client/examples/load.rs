@@ -45,7 +45,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     // Save this with the checkpoint; `Config::resume` or `load_state` takes it back.
     println!("{}", loader.state().to_json());
     let stats = loader.stats();
-    println!("{} images, waited {:.2?}", stats.images, stats.waited);
+    println!("{}", stats.summary());
     for bad in stats.bad {
         println!("bad: {}: {}", bad.key, bad.reason);
     }

@@ -18,6 +18,9 @@ pub struct Batch {
     pub samples: Vec<SampleInfo>,
     /// The latents.
     pub latents: Latents,
+    /// Whether this is a batch of before with another place: see
+    /// [`Config::headspace`](crate::Config::headspace). Not for training.
+    pub replayed: bool,
 }
 
 /// Where a latent came from.
@@ -31,6 +34,9 @@ pub struct SampleInfo {
     pub padding: bool,
     /// The bad sample that it stands in for, if any.
     pub substitute_of: Option<u64>,
+    /// Whether its latent is one. Under [`BadSamples::Skip`](crate::BadSamples::Skip) that of a bad
+    /// sample is zeros, and to be masked out of the loss; its transform means nothing.
+    pub valid: bool,
     /// What was done to the image.
     pub transform: Transform,
     /// Key of its posterior draw.
@@ -53,6 +59,19 @@ impl Batch {
     pub fn ids(&self) -> Vec<u64> {
         self.samples.iter().map(|sample| sample.id).collect()
     }
+
+    /// Which latents to train on, in order: all, but under
+    /// [`BadSamples::Skip`](crate::BadSamples::Skip).
+    pub fn mask(&self) -> Vec<bool> {
+        self.samples.iter().map(|sample| sample.valid).collect()
+    }
+
+    /// Bytes that it keeps in memory.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let samples = self.samples.iter();
+        let samples = samples.map(|one| size_of::<SampleInfo>() + one.key.len());
+        (self.latents.data.len() + samples.sum::<usize>()) as u64
+    }
 }
 
 /// One tensor in one buffer.
@@ -62,8 +81,9 @@ pub(crate) struct Tensor {
     pub(crate) offset: usize,
 }
 
-/// Lays tensors of `bytes` each end to end: in place if they already are, else with one copy.
-pub(crate) fn join(tensors: &[Tensor], bytes: usize) -> Bytes {
+/// Lays tensors of `bytes` each end to end: in place if they already are, else with one copy, and
+/// what is copied is let go at once, so that a batch is never held twice.
+pub(crate) fn join(tensors: Vec<Tensor>, bytes: usize) -> Bytes {
     let Some(first) = tensors.first() else {
         return Bytes::new();
     };
@@ -78,6 +98,7 @@ pub(crate) fn join(tensors: &[Tensor], bytes: usize) -> Bytes {
     }
     let mut joined = BytesMut::with_capacity(tensors.len() * bytes);
     for tensor in tensors {
+        // By value: the last tensor of a buffer frees it.
         joined.extend_from_slice(&tensor.buffer[tensor.offset..tensor.offset + bytes]);
     }
     joined.freeze()
@@ -94,7 +115,7 @@ mod tests {
             buffer: buffer.clone(),
             offset,
         };
-        let joined = join(&[at(64), at(128)], 64);
+        let joined = join(vec![at(64), at(128)], 64);
         assert_eq!(joined.as_ptr(), buffer[64..].as_ptr());
         assert_eq!(joined.len(), 128);
     }
@@ -107,7 +128,10 @@ mod tests {
             buffer: buffer.clone(),
             offset,
         };
-        assert_eq!(join(&[at(&one, 2), at(&two, 0), at(&one, 0)], 2), "bbccaa");
-        assert_eq!(join(&[], 2), "");
+        assert_eq!(
+            join(vec![at(&one, 2), at(&two, 0), at(&one, 0)], 2),
+            "bbccaa"
+        );
+        assert_eq!(join(Vec::new(), 2), "");
     }
 }

@@ -29,6 +29,9 @@ pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Default of [`Config::patience`].
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Default of [`Config::max_bad_share`].
+pub const DEFAULT_MAX_BAD_SHARE: f64 = 0.1;
+
 /// Largest [`Config::global_batch`].
 pub const MAX_GLOBAL_BATCH: u32 = 1 << 20;
 /// Largest [`Config::max_aspect`].
@@ -51,6 +54,9 @@ pub enum BadSamples {
     Fail,
     /// Put in the next good sample of the same bucket's epoch order; count and report it.
     Substitute,
+    /// Leave its place empty: the latent is zeros and [`SampleInfo::valid`](crate::SampleInfo::valid)
+    /// is false, so shapes stay as they are, and nothing is trained on twice. Count and report it.
+    Skip,
 }
 
 /// A run of the loader.
@@ -100,6 +106,17 @@ pub struct Config {
     pub tail: Tail,
     /// What to do about a sample that cannot be read or encoded.
     pub bad_samples: BadSamples,
+    /// Different bad samples that this loader may deliver batches without; with one more the run
+    /// fails. `None` for any number. Neither this nor the policy is part of [`State`]: a run that
+    /// failed may be resumed with others.
+    pub max_bad_samples: Option<u64>,
+    /// The same as a part, 0 to 1, of the samples delivered so far, repetitions included; judged from
+    /// [`LEAST_SEEN`](crate::LEAST_SEEN) samples on. 1 for any.
+    pub max_bad_share: f64,
+    /// A file that gets one line of JSON for each bad sample, as soon as it is met: `id`, `key`,
+    /// `reason`, and the `epoch` and `step` where it was met. Lines of earlier runs stay, and their
+    /// samples are not written again. If it cannot be written, the log says so, and the run goes on.
+    pub bad_sample_report: Option<PathBuf>,
     /// Bytes of files and latents held for batches that the trainer has not taken yet. A batch
     /// larger than this is still loaded, alone.
     pub window_bytes: u64,
@@ -122,6 +139,10 @@ pub struct Config {
     pub attempt_timeout: Duration,
     /// How long a request may be retried while the replica is away.
     pub patience: Duration,
+    /// To learn what the trainer could do if data were free: the first batch of every shape is loaded,
+    /// and delivered again and again ([`Batch::replayed`](crate::Batch::replayed)), with the places
+    /// and the ends of epochs of a real run. Not for training.
+    pub headspace: bool,
     /// Where to start; the beginning if `None`.
     pub resume: Option<State>,
 }
@@ -156,6 +177,9 @@ impl Config {
             shuffle: Shuffle::Full,
             tail: Tail::Pad,
             bad_samples: BadSamples::Fail,
+            max_bad_samples: None,
+            max_bad_share: DEFAULT_MAX_BAD_SHARE,
+            bad_sample_report: None,
             window_bytes: DEFAULT_WINDOW_BYTES,
             max_batches_ahead: DEFAULT_BATCHES_AHEAD,
             chunk_items: None,
@@ -166,6 +190,7 @@ impl Config {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
             patience: DEFAULT_PATIENCE,
+            headspace: false,
             resume: None,
         }
     }
@@ -211,6 +236,10 @@ impl Config {
         if !(self.max_aspect >= 1.0 && self.max_aspect <= MAX_ASPECT) {
             let reason = format!("is {}, must be 1..={MAX_ASPECT}", self.max_aspect);
             return Err(Error::config("max_aspect", reason));
+        }
+        if !(0.0..=1.0).contains(&self.max_bad_share) {
+            let reason = format!("is {}, must be 0..=1", self.max_bad_share);
+            return Err(Error::config("max_bad_share", reason));
         }
         within("window_bytes", self.window_bytes, 1, MAX_WINDOW_BYTES)?;
         let ahead = self.max_batches_ahead;
@@ -275,5 +304,7 @@ mod tests {
         assert!(refused(|c| c.max_aspect = f64::NAN).contains("`max_aspect`"));
         assert!(refused(|c| c.target_area = 1).contains("`target_area`"));
         assert!(refused(|c| c.patience = Duration::ZERO).contains("`patience`"));
+        assert!(refused(|c| c.max_bad_share = f64::NAN).contains("`max_bad_share`"));
+        assert!(refused(|c| c.max_bad_share = 1.5).contains("`max_bad_share` is 1.5"));
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     model::Model,
     plan::{Size, Transform},
     stack::EncodeStack,
-    stats::Recorder,
+    stats::{Recorder, Stage, Track},
 };
 
 /// One image on its way.
@@ -71,7 +71,7 @@ impl Embedder {
         &self,
         size: Size,
         items: Vec<Item>,
-        needed_at: Instant,
+        (needed_at, track): (Instant, &Track),
     ) -> Result<Chunk, CallError> {
         if items.is_empty() {
             return Ok(Chunk {
@@ -80,12 +80,11 @@ impl Embedder {
             });
         }
         let start = Instant::now();
-        let call = self.call(size, items, needed_at)?;
+        let call = self.call(size, items, (needed_at, track))?;
+        track.enter(Stage::Queue);
         let reply = self.stack.clone().oneshot(call).await?;
-        self.recorder
-            .metrics
-            .call
-            .record(start.elapsed().as_secs_f64());
+        let metrics = &self.recorder.metrics;
+        metrics.call.record(start.elapsed().as_secs_f64());
         let tensors = reply.meta.view().items.iter();
         let tensors = tensors.map(|item| match ItemCode::from(item.code) {
             // The offset was checked against the latents, so it fits.
@@ -103,7 +102,7 @@ impl Embedder {
         &self,
         size: Size,
         items: Vec<Item>,
-        needed_at: Instant,
+        (needed_at, track): (Instant, &Track),
     ) -> Result<EncodeCall, CallError> {
         let ids = items.iter().map(|item| item.id).collect();
         let meta = archive(&RequestMeta {
@@ -127,6 +126,7 @@ impl Embedder {
             ids,
             expected: Arc::new(self.model.expected(size)),
             needed_at,
+            track: track.clone(),
         })
     }
 

@@ -22,7 +22,7 @@ use crate::{
         peer::{Peer, outcome},
     },
     config::Config,
-    stats::Recorder,
+    stats::{Recorder, Track},
     wire,
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct EncodeCall {
     pub(crate) cost_pixels: u64,
     /// When the trainer needs the answer.
     pub(crate) needed_at: Instant,
+    /// Where its time goes.
+    pub(crate) track: Track,
 }
 
 /// What every answer to a call must be.
@@ -99,8 +101,9 @@ impl Carrier {
     ) -> Result<EncodeReply, Outcome> {
         let wanted = call.request.fingerprint.clone();
         let payloads: usize = call.request.payloads.iter().map(Bytes::len).sum();
-        self.recorder
-            .sent((payloads + call.request.meta.len()) as u64);
+        let bytes = payloads + call.request.meta.len();
+        let _in_flight = self.recorder.sent(bytes as u64);
+        let _flight = call.track.fly();
         let request = self.request(&to, &call);
         // Around the whole answer: tonic's own timeout ends when the first bytes arrive.
         let answer = timeout(self.attempt_timeout, to.connections.encode(request)).await;
@@ -113,13 +116,17 @@ impl Carrier {
             let lost = wire::failure(&status, to.tls).is_some() && !wire::never_sent(&status);
             outcome(to.translate(&status), lost)
         })?;
-        if let Some(orca) = Orca::read(reply.metadata().as_ref()) {
+        let orca = Orca::read(reply.metadata().as_ref());
+        if let Some(orca) = &orca {
             heard.report(&orca.report());
         }
         let reply = reply.into_inner();
         self.recorder
             .received((reply.latents.len() + reply.meta.len()) as u64);
-        check(reply, &wanted, &call.ids, &call.expected).map_err(|error| outcome(error, false))
+        let reply = check(reply, &wanted, &call.ids, &call.expected)
+            .map_err(|error| outcome(error, false))?;
+        call.track.answered(orca.as_ref().and_then(Orca::served));
+        Ok(reply)
     }
 
     fn request(&self, to: &Peer, call: &EncodeCall) -> Request<EncodeRequest> {
@@ -161,8 +168,8 @@ impl Carry for Carrier {
         Box::pin(self.clone().encode(to, heard, call))
     }
 
-    fn repeats(&self) {
-        self.recorder.retried();
+    fn repeats(&self, hedge: bool) {
+        self.recorder.repeated(hedge);
     }
 }
 

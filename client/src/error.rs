@@ -23,7 +23,8 @@ pub enum Error {
     },
     /// A sample cannot be encoded, and the policy is to fail.
     #[error(
-        "bad sample `{key}`: {reason}; repair or remove the file, or set bad_samples to Substitute"
+        "bad sample `{key}`: {reason}; repair or remove the file, or set bad_samples to Substitute \
+         or Skip"
     )]
     BadSample {
         /// Path of the sample, relative to the dataset.
@@ -43,6 +44,24 @@ pub enum Error {
         reason: String,
         /// How many substitutes were tried.
         tries: u32,
+    },
+    /// More bad samples than [`Config`](crate::Config) allows.
+    #[error(
+        "{bad} bad samples among {seen}, over {over}; {}; {report}; repair the dataset, or raise the \
+         bound",
+        .first.join("; ")
+    )]
+    TooManyBad {
+        /// How many.
+        bad: u64,
+        /// Among how many.
+        seen: u64,
+        /// The bound: its name in the config, and its value.
+        over: String,
+        /// The first few, with reasons.
+        first: Vec<String>,
+        /// Where the others are.
+        report: String,
     },
     /// Nobody answers at the endpoint.
     #[error(

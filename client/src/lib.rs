@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bad;
 pub mod balance;
 pub mod batch;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod dataset;
 mod embed;
 mod endpoint;
 mod error;
+mod headspace;
 mod loader;
 mod metrics;
 mod model;
@@ -22,6 +24,7 @@ mod stats;
 mod window;
 pub mod wire;
 
+pub use bad::{LEAST_SEEN, MAX_REPORTED};
 pub use batch::{Batch, Latents, SampleInfo};
 pub use config::{BadSamples, Config, Crop, Shuffle, Tail};
 pub use dataset::{Dataset, Progress};
@@ -32,4 +35,4 @@ pub use preheat_proto::{DType, Filter, Posterior, Scale};
 pub use prepare::MAX_SUBSTITUTES;
 pub use security::{Bearer, Security};
 pub use state::{Identity, MAX_STATE_BYTES, STATE_VERSION, State};
-pub use stats::{BadSample, MAX_BAD_LISTED, SHORTEST_WAIT, Stats};
+pub use stats::{BadSample, Bound, Latency, MAX_BAD_LISTED, SHORTEST_WAIT, Stage, Stages, Stats};

@@ -1,35 +1,33 @@
 //! The loader: plan, read, embed, window, batch.
 
+mod background;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::{
-    runtime::{Builder, Runtime},
-    time::Instant,
-};
+use tokio::time::Instant;
 
+use self::background::Background;
 use crate::{
+    bad::{Report as BadReport, Tally},
     balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
     batch::Batch,
     config::{BadSamples, Config},
     dataset::Dataset,
     embed::Embedder,
     error::Error,
+    headspace::Headspace,
     model::Model,
     pipeline::{Cursor, Pipeline, Prepared, Slot},
     plan::{Plan, PlanSpec, Report, TransformSpec, buckets},
     prepare::Run,
     stack::stack,
     state::{Identity, STATE_VERSION, State},
-    stats::{Recorder, Stats},
+    stats::{Recorder, SHORTEST_WAIT, Stages, Stats},
     window::Window,
 };
 
-/// Threads of the loader's runtime: they move bytes, and wait.
-const WORKER_THREADS: usize = 2;
 /// Chunks that wait for a replica at once: more than any window has in it.
 const MAX_QUEUED: usize = 1 << 22;
-/// Files read at once.
-const READ_THREADS: usize = 16;
 
 /// Delivers a run's batches, in order, from inside the trainer's process.
 ///
@@ -40,53 +38,13 @@ pub struct DataLoader {
     identity: Identity,
     at: Cursor,
     failed: Option<Error>,
+    /// What was delivered since the start, or since a state was loaded.
+    tally: Tally,
     window: (u64, u32),
     balancer: Balancer,
     /// Declared before the runtime, and so dropped before it.
     pipeline: Pipeline,
     runtime: Background,
-}
-
-/// A runtime that may be dropped anywhere: a plain one panics inside another.
-struct Background(Option<Runtime>);
-
-impl Background {
-    fn start() -> Result<Self, Error> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(WORKER_THREADS)
-            .max_blocking_threads(READ_THREADS)
-            .thread_name("preheat-loader")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))?;
-        Ok(Self(Some(runtime)))
-    }
-
-    fn handle(&self) -> &tokio::runtime::Handle {
-        self.0.as_ref().expect("taken in drop only").handle()
-    }
-
-    /// Blocks for a future, also inside another runtime, where `block_on` would panic.
-    fn wait<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Error> {
-        let (sender, result) = flume::bounded(1);
-        self.handle().spawn(async move {
-            let _ = sender.send(future.await);
-        });
-        result
-            .recv()
-            .map_err(|_| Error::Internal("a task of the loader panicked".into()))
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl DataLoader {
@@ -109,6 +67,8 @@ impl DataLoader {
         config.check()?;
         let plan = Plan::new(plan_spec(&config), dataset.sizes())?;
         let unusable = unusable(&config, &dataset, &plan)?;
+        let tally = Tally::new(&config);
+        tally.judge(&dataset, unusable.iter())?;
         let recorder = Recorder::new();
         let sources = Sources::parse("endpoint", [&config.endpoint])?;
         let calling = Calling::new(&config.security, config.connections, config.connect_timeout)?;
@@ -136,6 +96,8 @@ impl DataLoader {
         let run = Arc::new(Run {
             embedder: Embedder::new(stack, model.clone(), &config, recorder.clone()),
             policy: config.bad_samples,
+            report: config.bad_sample_report.as_deref().map(BadReport::open),
+            headspace: config.headspace.then(Headspace::default),
             ranks: (config.rank, config.world_size),
             epochs: config.epochs,
             dataset,
@@ -152,6 +114,7 @@ impl DataLoader {
             run,
             identity,
             at,
+            tally,
             window,
             balancer,
             runtime,
@@ -161,8 +124,8 @@ impl DataLoader {
     /// The next batch; `None` once at the end of each epoch, and for ever after the last.
     ///
     /// # Errors
-    /// A bad sample under [`BadSamples::Fail`](crate::BadSamples::Fail), or a call that failed for
-    /// good. The batch is not skipped: the loader stops, and [`Self::state`] still names it.
+    /// A bad sample under [`BadSamples::Fail`](crate::BadSamples::Fail), too many of them, or a call
+    /// that failed for good. The batch is not skipped: the loader stops, and [`Self::state`] still names it.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
         if let Some(error) = &self.failed {
             return Err(Error::Stopped(error.to_string()));
@@ -194,20 +157,28 @@ impl DataLoader {
         }
     }
 
-    fn take(&self, asked: Instant) -> Result<Option<Batch>, Error> {
+    fn take(&mut self, asked: Instant) -> Result<Option<Batch>, Error> {
         let crashed = |_| Error::Internal("a task of the loader panicked".into());
         let (result, task) = match self.pipeline.slots.recv().map_err(crashed)? {
             Slot::EpochEnd => return Ok(None),
             Slot::Batch { result, task } => (result, task),
         };
-        self.pipeline.window.asked(asked);
+        if let Some(step) = self.pipeline.window.asked(asked) {
+            self.run.recorder.stepped(step);
+        }
         let prepared = result.recv().map_err(crashed)?;
         drop(task);
         let Prepared {
             batch,
             admission,
             ready,
+            last,
         } = prepared;
+        let batch = batch.and_then(|batch| {
+            let (dataset, recorder) = (&self.run.dataset, &self.run.recorder);
+            self.tally.count(&batch, dataset, recorder)?;
+            Ok(batch)
+        });
         if batch.is_err() {
             // Before its room is given back: what follows will not be taken.
             self.pipeline.stop();
@@ -216,9 +187,14 @@ impl DataLoader {
         let batch = batch?;
         self.pipeline.window.taken();
         let images = batch.samples.len() as u64;
-        self.run
-            .recorder
-            .taken(images, asked.elapsed(), &self.pipeline.window);
+        let now = Instant::now();
+        let wait = now.saturating_duration_since(asked);
+        let on = match last {
+            Some(last) if wait >= SHORTEST_WAIT => last.during(asked, now),
+            _ => Stages::default(),
+        };
+        let window = &self.pipeline.window;
+        self.run.recorder.taken(images, (wait, on), window);
         drop(ready);
         if (batch.epoch, batch.step) != (self.at.epoch, self.at.step) {
             return Err(Error::Internal("a batch out of order".into()));
@@ -245,7 +221,8 @@ impl DataLoader {
         }
     }
 
-    /// Goes to a saved place, forwards or back, without reading or skipping anything.
+    /// Goes to a saved place, forwards or back, without reading or skipping anything. Bad samples
+    /// count towards their bounds anew.
     ///
     /// # Errors
     /// [`Error::StateMismatch`] for a state of another run; the loader is then unchanged.
@@ -254,6 +231,7 @@ impl DataLoader {
         let ahead = Window::new(self.window.0, self.window.1);
         self.pipeline = Pipeline::start(self.runtime.handle(), self.run.clone(), at, ahead);
         self.failed = None;
+        self.tally = self.tally.anew();
         self.at = at;
         Ok(())
     }
@@ -261,6 +239,11 @@ impl DataLoader {
     /// Steps of one epoch.
     pub fn steps(&self) -> u64 {
         self.run.plan.steps()
+    }
+
+    /// The order, with random access: what is delivered at any epoch and step.
+    pub fn plan(&self) -> &Plan {
+        &self.run.plan
     }
 
     /// What becomes of the samples: buckets, padding, what is dropped.

@@ -1,7 +1,7 @@
 //! Work ahead of the trainer: one task admits batches in order, one task each prepares them, and
 //! the trainer takes them in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -10,7 +10,7 @@ use crate::{
     batch::Batch,
     error::Error,
     prepare::{Job, Run},
-    stats::Ready,
+    stats::{Ready, Track},
     window::{Admission, Window},
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Prepared {
     pub(crate) batch: Result<Batch, Error>,
     pub(crate) admission: Admission,
     pub(crate) ready: Ready,
+    /// The chunk that was complete last: what the batch waited for. None for one that is replayed.
+    pub(crate) last: Option<Track>,
 }
 
 /// The next thing to deliver.
@@ -88,6 +90,7 @@ async fn drive(
                 step,
                 planned,
                 needed_at: window.needed_at(),
+                last: Mutex::new(None),
             };
             step += 1;
             prepare(&runtime, run.clone(), job, admission)
@@ -101,10 +104,16 @@ async fn drive(
 fn prepare(runtime: &Handle, run: Arc<Run>, job: Job, mut admission: Admission) -> Slot {
     let (sender, result) = flume::bounded(1);
     let task = runtime.spawn(async move {
-        let batch = run.prepare(&job).await;
-        let kept = batch.as_ref().map_or(0, |batch| batch.latents.data.len());
-        admission.shrink(kept as u64);
+        let batch = match &run.headspace {
+            Some(headspace) => headspace.replay(&run, &job).await,
+            None => run.prepare(&job).await,
+        };
+        admission.complete(batch.as_ref().map_or(0, Batch::held_bytes));
         let prepared = Prepared {
+            last: job
+                .last
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
             ready: run.recorder.ready(),
             admission,
             batch,

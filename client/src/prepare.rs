@@ -1,6 +1,11 @@
 //! One batch: read its files, have them encoded, replace bad samples, join the latents.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod bad;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -8,14 +13,16 @@ use preheat_proto::Error as CallError;
 use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{
+    bad::Report,
     batch::{Batch, Latents, SampleInfo, Tensor, join},
     config::BadSamples,
     dataset::Dataset,
     embed::{Embedder, Item},
     error::Error,
+    headspace::Headspace,
     model::Model,
     plan::{Plan, PlannedBatch, Position, Transform},
-    stats::Recorder,
+    stats::{Recorder, Stage, Track},
 };
 
 /// Samples tried in place of a bad one.
@@ -29,19 +36,25 @@ pub(crate) struct Run {
     pub(crate) embedder: Embedder,
     pub(crate) recorder: Recorder,
     pub(crate) policy: BadSamples,
+    /// Where bad samples are written down, if anywhere.
+    pub(crate) report: Option<Report>,
     /// The samples that are known not to be worth sending, with reasons.
     pub(crate) unusable: BTreeMap<u64, String>,
+    /// Batches that are replayed, where data are to cost nothing.
+    pub(crate) headspace: Option<Headspace>,
     pub(crate) ranks: (u32, u32),
     pub(crate) epochs: Option<u64>,
 }
 
 /// A batch to prepare.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) epoch: u64,
     pub(crate) step: u64,
     pub(crate) planned: PlannedBatch,
     pub(crate) needed_at: Instant,
+    /// The chunk that was complete last.
+    pub(crate) last: Mutex<Option<Track>>,
 }
 
 /// A place of the batch and the sample that currently fills it.
@@ -52,17 +65,23 @@ struct Place {
     transform: Transform,
     /// Samples tried before this one.
     tries: u32,
+    /// Whether it will be filled.
+    valid: bool,
 }
 
 type Filled = Result<(Place, Tensor), Error>;
 
 impl Run {
-    /// Bytes that a batch holds at most: its files and its latents.
+    /// Bytes that a batch holds at most: its files, its latents, and what is said of its samples.
     pub(crate) fn cost_bytes(&self, planned: &PlannedBatch) -> u64 {
-        let files = planned.positions.iter();
-        let files: u64 = files.map(|one| self.dataset.file_bytes(one.sample)).sum();
-        let one = self.model.tensor_bytes(planned.size).unwrap_or(usize::MAX);
-        files.saturating_add((planned.positions.len() as u64).saturating_mul(one as u64))
+        let latent = self.model.tensor_bytes(planned.size).unwrap_or(usize::MAX);
+        let each = latent.saturating_add(size_of::<SampleInfo>()) as u64;
+        let cost = |one: &Position| {
+            let key = self.dataset.key(one.sample).len() as u64;
+            each.saturating_add(key + self.dataset.file_bytes(one.sample))
+        };
+        let costs = planned.positions.iter().map(cost);
+        costs.fold(0, u64::saturating_add)
     }
 
     /// The failure that comes first in the order of the batch is the one reported, so that errors
@@ -95,33 +114,11 @@ impl Run {
             latents: Latents {
                 dtype: expected.dtype,
                 shape: [samples.len() as u32, channels, height, width],
-                data: join(&tensors, bytes.unwrap_or(0)),
+                data: join(tensors, bytes.unwrap_or(0)),
             },
             samples,
+            replayed: false,
         })
-    }
-
-    /// The planned sample, or the one that replaces it where the index knew it to be bad.
-    fn first_choice(&self, job: &Job, position: Position) -> Result<Place, Error> {
-        if let Some(place) = self.place(job, position, position.sample, 0) {
-            return Ok(place);
-        }
-        let reason = self
-            .unusable
-            .get(&position.sample)
-            .map_or("bad", String::as_str);
-        self.bad(position.sample, reason)?;
-        self.next_choice(job, position, 0)
-            .ok_or_else(|| self.exhausted(position, reason))
-    }
-
-    /// The first sample after `tries` others that is not known to be bad.
-    fn next_choice(&self, job: &Job, position: Position, tries: u32) -> Option<Place> {
-        self.plan
-            .following(job.epoch, job.planned.bucket, position.place)
-            .zip(1..=MAX_SUBSTITUTES)
-            .skip(tries as usize)
-            .find_map(|(sample, tries)| self.place(job, position, sample, tries))
     }
 
     fn place(&self, job: &Job, position: Position, sample: u64, tries: u32) -> Option<Place> {
@@ -137,6 +134,7 @@ impl Run {
             sample,
             transform,
             tries,
+            valid: true,
         })
     }
 
@@ -165,18 +163,21 @@ impl Run {
     }
 
     async fn fill(&self, job: &Job, places: Vec<Place>) -> Vec<Filled> {
+        let track = Track::begin();
         let mut filled = Vec::with_capacity(places.len());
-        match self.attempt(job, &places).await {
+        match self.attempt(job, &places, &track).await {
             Err(error) => filled.push(Err(self.call_failed(job, &places, error))),
             Ok(tensors) => {
                 for (place, tensor) in places.into_iter().zip(tensors) {
                     filled.push(match tensor {
                         Ok(tensor) => Ok((place, tensor)),
-                        Err(reason) => self.substitute(job, place, reason).await,
+                        Err(reason) => self.replace(job, place, reason, &track).await,
                     });
                 }
             }
         }
+        self.recorder.encoded(&track);
+        *job.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(track);
         filled
     }
 
@@ -185,7 +186,9 @@ impl Run {
         &self,
         job: &Job,
         places: &[Place],
+        track: &Track,
     ) -> Result<Vec<Result<Tensor, String>>, CallError> {
+        track.enter(Stage::Store);
         let read = join_all(places.iter().map(|place| self.read(place.sample))).await;
         let mut items = Vec::with_capacity(places.len());
         for (place, payload) in places.iter().zip(&read) {
@@ -201,7 +204,7 @@ impl Run {
         let read: Vec<_> = read.into_iter().map(|one| one.map(drop)).collect();
         let chunk = self
             .embedder
-            .embed(job.planned.size, items, job.needed_at)
+            .embed(job.planned.size, items, (job.needed_at, track))
             .await?;
         let mut encoded = chunk.tensors.into_iter();
         Ok(read
@@ -220,6 +223,9 @@ impl Run {
     }
 
     async fn read(&self, sample: u64) -> Result<Bytes, String> {
+        if let Some(known) = self.unusable.get(&sample) {
+            return Err(known.clone());
+        }
         let (bytes, most) = (self.dataset.file_bytes(sample), self.model.chunk_bytes());
         if bytes > most {
             return Err(format!("has {bytes} bytes, and the replica takes {most}"));
@@ -227,46 +233,6 @@ impl Run {
         let dataset = self.dataset.clone();
         let read = spawn_blocking(move || dataset.read(sample)).await;
         read.unwrap_or_else(|error| Err(format!("cannot read: {error}")))
-    }
-
-    /// Tries the samples that follow in the bucket's epoch order: the same ones whenever and
-    /// wherever this place is filled.
-    async fn substitute(&self, job: &Job, mut place: Place, mut reason: String) -> Filled {
-        let (position, first) = (place.position, reason.clone());
-        loop {
-            self.bad(place.sample, &reason)?;
-            place = self
-                .next_choice(job, position, place.tries)
-                .ok_or_else(|| self.exhausted(position, &first))?;
-            let tensors = self.attempt(job, &[place]).await;
-            let mut tensors = tensors.map_err(|error| self.call_failed(job, &[place], error))?;
-            match tensors.pop() {
-                Some(Ok(tensor)) => return Ok((place, tensor)),
-                Some(Err(next)) => reason = next,
-                None => return Err(Error::Internal("an attempt without a result".into())),
-            }
-        }
-    }
-
-    /// Counts a bad sample; an error where the policy says so.
-    fn bad(&self, sample: u64, reason: &str) -> Result<(), Error> {
-        let key = self.dataset.key(sample);
-        self.recorder.bad(sample, key, reason);
-        match self.policy {
-            BadSamples::Substitute => Ok(()),
-            BadSamples::Fail => Err(Error::BadSample {
-                key: key.to_owned(),
-                reason: reason.to_owned(),
-            }),
-        }
-    }
-
-    fn exhausted(&self, position: Position, reason: &str) -> Error {
-        Error::NoSubstitute {
-            key: self.dataset.key(position.sample).to_owned(),
-            reason: reason.to_owned(),
-            tries: MAX_SUBSTITUTES,
-        }
     }
 
     fn call_failed(&self, job: &Job, places: &[Place], error: CallError) -> Error {
@@ -292,6 +258,7 @@ impl Run {
             key: self.dataset.key(place.sample).to_owned(),
             padding: place.position.padding,
             substitute_of,
+            valid: place.valid,
             transform: place.transform,
             seed: self.plan.posterior_seed(job.epoch, place.sample),
         }

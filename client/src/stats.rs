@@ -1,5 +1,9 @@
 //! What the loader has done so far, for people and for tests.
 
+mod latency;
+mod text;
+mod track;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -9,6 +13,13 @@ use std::{
     time::Duration,
 };
 
+use self::latency::Times;
+pub(crate) use self::track::Track;
+pub use self::{
+    latency::Latency,
+    text::Bound,
+    track::{Stage, Stages},
+};
 use crate::{metrics::Metrics, window::Window};
 
 /// Bad samples that are listed with their reasons; further ones are only counted.
@@ -44,17 +55,38 @@ pub struct Stats {
     pub waited: Duration,
     /// How much of that was for the first batch, when nothing could be ready.
     pub waited_first: Duration,
-    /// Attempts that were repeated.
+    /// Time that the trainer spent on its own, between a batch and asking for the next.
+    pub stepped: Duration,
+    /// What was waited for, the first batch aside: the stages of the chunk that came last.
+    pub waited_on: Stages,
+    /// Reading the samples of one chunk.
+    pub read: Latency,
+    /// From then until a replica took it.
+    pub queue: Latency,
+    /// From then until its answer was here: the way there and back, and what attempts that failed
+    /// took.
+    pub encode: Latency,
+    /// Attempts that were repeated, hedges included.
     pub retries: u64,
+    /// Attempts beside one that was late.
+    pub hedges: u64,
     /// Places filled with a substitute.
     pub substituted: u64,
+    /// Places left empty and masked.
+    pub skipped: u64,
     /// Different bad samples met, here or in the index.
     pub bad_samples: u64,
     /// The first [`MAX_BAD_LISTED`] of them.
     pub bad: Vec<BadSample>,
     /// Batches under way or held.
     pub window_batches: u32,
-    /// Bytes admitted for them.
+    /// Of these, not complete.
+    pub under_way: u32,
+    /// Most batches under way at the trainer's pace and the latency of answers.
+    pub under_way_target: u32,
+    /// Bytes of calls under way.
+    pub bytes_in_flight: u64,
+    /// Bytes admitted for all of them.
     pub window_bytes: u64,
     /// Most bytes ever admitted at once.
     pub window_bytes_peak: u64,
@@ -81,7 +113,15 @@ struct Inner {
     waited: AtomicU64,
     waited_first: AtomicU64,
     retries: AtomicU64,
+    hedges: AtomicU64,
     substituted: AtomicU64,
+    skipped: AtomicU64,
+    in_flight: AtomicU64,
+    stepped: AtomicU64,
+    waited_on: Mutex<Stages>,
+    read: Times,
+    queue: Times,
+    encode: Times,
     peak: AtomicU64,
     ready: AtomicI64,
     ready_when_taken: AtomicU64,
@@ -90,6 +130,18 @@ struct Inner {
 
 /// One batch that is complete and not taken.
 pub(crate) struct Ready(Recorder);
+
+/// Bytes of one call under way.
+pub(crate) struct InFlight(Recorder, u64);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let Self(recorder, bytes) = self;
+        let before = recorder.inner.in_flight.fetch_sub(*bytes, Relaxed);
+        let left = before.saturating_sub(*bytes);
+        recorder.metrics.bytes_in_flight.set(left as f64);
+    }
+}
 
 impl Drop for Ready {
     fn drop(&mut self) {
@@ -105,9 +157,13 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn sent(&self, bytes: u64) {
+    /// Bytes go out; they are in flight for as long as the guard lives.
+    pub(crate) fn sent(&self, bytes: u64) -> InFlight {
         self.inner.sent.fetch_add(bytes, Relaxed);
         self.metrics.sent_bytes.increment(bytes);
+        let before = self.inner.in_flight.fetch_add(bytes, Relaxed);
+        self.metrics.bytes_in_flight.set((before + bytes) as f64);
+        InFlight(self.clone(), bytes)
     }
 
     pub(crate) fn received(&self, bytes: u64) {
@@ -115,25 +171,47 @@ impl Recorder {
         self.metrics.received_bytes.increment(bytes);
     }
 
-    pub(crate) fn retried(&self) {
+    pub(crate) fn repeated(&self, hedge: bool) {
         self.inner.retries.fetch_add(1, Relaxed);
         self.metrics.retries.increment(1);
+        if hedge {
+            self.inner.hedges.fetch_add(1, Relaxed);
+            self.metrics.hedges.increment(1);
+        }
+    }
+
+    /// A chunk was encoded.
+    pub(crate) fn encoded(&self, track: &Track) {
+        let spent = track.spent();
+        let encode = spent[Stage::Replica] + spent[Stage::Network];
+        for (times, metric, time) in [
+            (&self.inner.read, &self.metrics.read, spent[Stage::Store]),
+            (&self.inner.queue, &self.metrics.queue, spent[Stage::Queue]),
+            (&self.inner.encode, &self.metrics.encode, encode),
+        ] {
+            times.add(time);
+            metric.record(time.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn skipped(&self) {
+        self.inner.skipped.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn substituted(&self) {
         self.inner.substituted.fetch_add(1, Relaxed);
     }
 
-    /// The map holds every bad id, so that one met in every epoch counts once; reasons are kept
-    /// for the first of them only.
-    pub(crate) fn bad(&self, id: u64, key: &str, reason: &str) {
+    /// Whether it was not known. The map holds every bad id, so that one met in every epoch counts
+    /// once; reasons are kept for the first of them only.
+    pub(crate) fn bad(&self, id: u64, key: &str, reason: &str) -> bool {
         let mut bad = self
             .inner
             .bad
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if bad.contains_key(&id) {
-            return;
+            return false;
         }
         let listed = bad.len() < MAX_BAD_LISTED;
         let text = |text: &str| {
@@ -145,6 +223,14 @@ impl Recorder {
         };
         bad.insert(id, (text(key), text(reason)));
         self.metrics.bad_samples.increment(1);
+        true
+    }
+
+    /// Why a sample is bad, if it is among those listed.
+    pub(crate) fn reason(&self, id: u64) -> Option<String> {
+        let bad = self.inner.bad.lock();
+        let bad = bad.unwrap_or_else(PoisonError::into_inner);
+        bad.get(&id).map(|(_, reason)| reason.clone())
     }
 
     pub(crate) fn admitted(&self, window: &Window) {
@@ -168,15 +254,25 @@ impl Recorder {
         self.metrics.ready_batches.set((before + change) as f64);
     }
 
-    pub(crate) fn taken(&self, images: u64, wait: Duration, window: &Window) {
+    /// The trainer's step took so long, before it asked for another batch.
+    pub(crate) fn stepped(&self, step: Duration) {
+        self.inner.stepped.fetch_add(nanos(step), Relaxed);
+        self.metrics.step.record(step.as_secs_f64());
+    }
+
+    /// The trainer has a batch, for which it waited so long, on these.
+    pub(crate) fn taken(&self, images: u64, (wait, on): (Duration, Stages), window: &Window) {
         let ready = self.inner.ready.load(Relaxed).max(0).unsigned_abs();
         self.inner.ready_when_taken.fetch_add(ready, Relaxed);
         let first = self.inner.batches.fetch_add(1, Relaxed) == 0;
         self.inner.images.fetch_add(images, Relaxed);
-        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        self.inner.waited.fetch_add(nanos, Relaxed);
+        self.inner.waited.fetch_add(nanos(wait), Relaxed);
         if first {
-            self.inner.waited_first.store(nanos, Relaxed);
+            self.inner.waited_first.store(nanos(wait), Relaxed);
+        } else {
+            let waited_on = self.inner.waited_on.lock();
+            *waited_on.unwrap_or_else(PoisonError::into_inner) += on;
+            self.metrics.waited_on(&on);
         }
         if wait >= SHORTEST_WAIT {
             self.inner.waits.fetch_add(1, Relaxed);
@@ -199,8 +295,18 @@ impl Recorder {
             waits: inner.waits.load(Relaxed),
             waited: Duration::from_nanos(inner.waited.load(Relaxed)),
             waited_first: Duration::from_nanos(inner.waited_first.load(Relaxed)),
+            stepped: Duration::from_nanos(inner.stepped.load(Relaxed)),
+            waited_on: *inner
+                .waited_on
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+            read: inner.read.read(),
+            queue: inner.queue.read(),
+            encode: inner.encode.read(),
             retries: inner.retries.load(Relaxed),
+            hedges: inner.hedges.load(Relaxed),
             substituted: inner.substituted.load(Relaxed),
+            skipped: inner.skipped.load(Relaxed),
             bad_samples: bad.len() as u64,
             bad: listed
                 .map(|(&id, (key, reason))| BadSample {
@@ -210,6 +316,9 @@ impl Recorder {
                 })
                 .collect(),
             window_batches: window.batches_held(),
+            under_way: window.under_way(),
+            under_way_target: window.target(),
+            bytes_in_flight: inner.in_flight.load(Relaxed),
             window_bytes: window.bytes_held(),
             window_bytes_peak: inner.peak.load(Relaxed),
             ready_batches: inner.ready.load(Relaxed).max(0).unsigned_abs(),
@@ -222,5 +331,10 @@ impl Recorder {
         self.metrics
             .window_batches
             .set(f64::from(window.batches_held()));
+        self.metrics.under_way.set(f64::from(window.under_way()));
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

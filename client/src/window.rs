@@ -3,6 +3,16 @@
 //!
 //! The loader admits batches in order and the trainer takes them in order; between the two they
 //! complete in any order, so a slow one delays no other's fetch.
+//!
+//! How deep it is follows from two things. What is *held* goes to the bounds and stays there: a stop of
+//! the fleet is ridden out by what was complete before it, so complete batches have no other limit.
+//! What is *under way* follows the latency of answers and the trainer's pace ([`depth`]): it covers the
+//! time of an answer several times over, so the window fills several times faster than it is emptied,
+//! and does not fall upon a fleet that others share with all it could want. What is needed first is
+//! served first in any case, because every request says when it is needed ([`pace`]).
+
+mod depth;
+mod pace;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,20 +20,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
 };
+
+use self::{depth::Depth, pace::Pace};
 
 /// Bytes are counted in units of this, because permits are counted in 32 bits.
 const UNIT_BYTES: u64 = 4096;
-/// Weight of the newest step in the estimate of the trainer's step time.
-const PACE_WEIGHT: f64 = 0.2;
-/// A step that took longer than this was a pause (evaluation, a checkpoint), not a step.
-const LONGEST_STEP: Duration = Duration::from_secs(600);
-
-/// Batches are needed at least this far apart: longer than calls overtake each other on their way to
-/// a replica, shorter than the steps of almost any trainer.
-const SHORTEST_STEP: Duration = Duration::from_millis(50);
 
 /// The look-ahead of one loader.
 #[derive(Clone, Debug)]
@@ -32,7 +36,20 @@ pub(crate) struct Window {
     batches: Arc<Semaphore>,
     units: u32,
     slots: u32,
-    pace: Arc<Mutex<Pace>>,
+    flow: Arc<Flow>,
+}
+
+#[derive(Debug, Default)]
+struct Flow {
+    state: Mutex<(Pace, Depth)>,
+    /// A batch is no longer under way, or the pace has changed. One task admits.
+    changed: Notify,
+}
+
+impl Flow {
+    fn lock(&self) -> MutexGuard<'_, (Pace, Depth)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Room for one batch, given back on drop.
@@ -40,16 +57,21 @@ pub(crate) struct Window {
 pub(crate) struct Admission {
     bytes: OwnedSemaphorePermit,
     _batch: OwnedSemaphorePermit,
+    under_way: UnderWay,
 }
 
-/// How fast the trainer takes batches, as if it never had to wait for one.
-#[derive(Debug, Default)]
-struct Pace {
-    step: Option<Duration>,
-    last_taken: Option<Instant>,
-    /// Batches admitted and taken since the start.
-    admitted: u64,
-    taken: u64,
+/// One batch under way, until this is dropped.
+#[derive(Debug)]
+struct UnderWay {
+    flow: Arc<Flow>,
+    id: u64,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.flow.lock().1.ends(self.id);
+        self.flow.changed.notify_one();
+    }
 }
 
 impl Window {
@@ -60,7 +82,7 @@ impl Window {
             batches: Arc::new(Semaphore::new(batches as usize)),
             units,
             slots: batches,
-            pace: Arc::default(),
+            flow: Arc::default(),
         }
     }
 
@@ -75,49 +97,51 @@ impl Window {
             .acquire_many_owned(units)
             .await
             .expect(closed);
-        self.pace().admitted += 1;
         Admission {
             bytes,
             _batch: batch,
+            under_way: self.begin().await,
         }
     }
 
-    /// When the batch admitted last will be needed: after all before it, at the trainer's pace. A
-    /// trainer that waits, as at the start, needs them at once, but still one after the other:
-    /// replicas serve what is needed first, and must not do the tenth batch before the first.
+    /// Waits until few enough are under way.
+    async fn begin(&self) -> UnderWay {
+        loop {
+            let until = {
+                let now = Instant::now();
+                let (pace, depth) = &mut *self.flow.lock();
+                match depth.room(pace.step(), now) {
+                    Ok(()) => {
+                        pace.admitted();
+                        let (flow, id) = (self.flow.clone(), depth.begins(now));
+                        return UnderWay { flow, id };
+                    }
+                    Err(until) => until,
+                }
+            };
+            tokio::select! {
+                () = self.flow.changed.notified() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// When the batch admitted last will be needed.
     pub(crate) fn needed_at(&self) -> Instant {
-        let pace = self.pace();
-        let now = Instant::now();
-        let ahead = u32::try_from(pace.admitted.saturating_sub(pace.taken)).unwrap_or(u32::MAX);
-        let step = pace.step.unwrap_or_default();
-        let soonest = now
-            + step
-                .max(SHORTEST_STEP)
-                .saturating_mul(ahead.saturating_sub(1));
-        match pace.last_taken {
-            Some(last) => soonest.max(last + step.saturating_mul(ahead)),
-            None => soonest,
-        }
+        self.flow.lock().0.needed_at(Instant::now())
     }
 
-    /// The trainer asked for a batch at `now`: its step had ended.
-    pub(crate) fn asked(&self, now: Instant) {
-        let mut pace = self.pace();
-        let Some(last) = pace.last_taken else { return };
-        let step = now.saturating_duration_since(last);
-        if step > LONGEST_STEP {
-            return;
-        }
-        pace.step = Some(pace.step.map_or(step, |mean| {
-            mean.mul_f64(1.0 - PACE_WEIGHT) + step.mul_f64(PACE_WEIGHT)
-        }));
+    /// The trainer asked for a batch at `now`: its step had ended. Says how long that took; `None` for
+    /// the first.
+    pub(crate) fn asked(&self, now: Instant) -> Option<Duration> {
+        let step = self.flow.lock().0.asked(now);
+        self.flow.changed.notify_one();
+        step
     }
 
     /// The trainer has its batch: its next step begins.
     pub(crate) fn taken(&self) {
-        let mut pace = self.pace();
-        pace.taken += 1;
-        pace.last_taken = Some(Instant::now());
+        self.flow.lock().0.taken(Instant::now());
     }
 
     /// Bytes admitted and not given back, in whole units.
@@ -130,6 +154,18 @@ impl Window {
         self.slots - u32::try_from(self.batches.available_permits()).unwrap_or(self.slots)
     }
 
+    /// Batches that are not complete.
+    pub(crate) fn under_way(&self) -> u32 {
+        u32::try_from(self.flow.lock().1.len()).unwrap_or(self.slots)
+    }
+
+    /// Most batches under way at the trainer's pace and the fleet's latency.
+    pub(crate) fn target(&self) -> u32 {
+        let (pace, depth) = &*self.flow.lock();
+        let target = depth.target(pace.step());
+        u32::try_from(target).unwrap_or(u32::MAX).min(self.slots)
+    }
+
     /// Most batches held at once.
     pub(crate) fn slots(&self) -> u32 {
         self.slots
@@ -139,15 +175,14 @@ impl Window {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         units.min(self.units)
     }
-
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Admission {
-    /// Gives back all but `bytes`, once a batch's files are no longer needed.
-    pub(crate) fn shrink(&mut self, bytes: u64) {
+    /// The batch is complete. Gives back all but `bytes`: its files are no longer needed.
+    pub(crate) fn complete(&mut self, bytes: u64) {
+        let UnderWay { flow, id } = &self.under_way;
+        flow.lock().1.completes(*id, Instant::now());
+        flow.changed.notify_one();
         let keep = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
         let surplus = self.bytes.num_permits().saturating_sub(keep);
         drop(self.bytes.split(surplus));
@@ -169,7 +204,7 @@ mod tests {
         assert_eq!(window.bytes_held(), 40 * KIB);
         drop(first);
         let mut second = window.admit(40 * KIB).await;
-        second.shrink(8 * KIB);
+        second.complete(8 * KIB);
         assert_eq!(window.bytes_held(), 8 * KIB);
         assert!(window.admit(40 * KIB).now_or_never().is_some());
     }
@@ -231,5 +266,46 @@ mod tests {
         ];
         let ahead = window.needed_at() - Instant::now();
         assert_eq!(ahead.as_millis(), 400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_bounded_and_what_is_complete_is_not() {
+        let window = Window::new(1024 * KIB, 100);
+        let mut held = Vec::new();
+        while let Some(one) = window.admit(1).now_or_never() {
+            held.push(one);
+        }
+        let first = held.len();
+        assert!((2..100).contains(&first), "{first}");
+        assert_eq!(
+            (window.under_way(), window.target()),
+            (first as u32, first as u32)
+        );
+        // Each that completes lets another one in, and one more.
+        held[0].complete(1);
+        assert_eq!(window.under_way(), first as u32 - 1);
+        held.extend([window.admit(1).await, window.admit(1).await]);
+        assert!(window.admit(1).now_or_never().is_none());
+        while window.batches_held() < 100 {
+            for one in &mut held {
+                one.complete(1);
+            }
+            held.push(window.admit(1).await);
+        }
+        for one in &mut held {
+            one.complete(1);
+        }
+        assert_eq!((window.batches_held(), window.under_way()), (100, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fleet_that_stops_is_asked_for_all_that_has_room() {
+        let window = Window::new(1024 * KIB, 30);
+        let start = Instant::now();
+        let mut held = Vec::new();
+        while held.len() < 30 {
+            held.push(window.admit(1).await);
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "by time alone");
     }
 }

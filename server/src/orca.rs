@@ -47,9 +47,14 @@ pub(crate) struct OrcaLoadReport {
     pub(crate) application_utilization: f64,
 }
 
-/// What a call cost in output pixels; an extension of its answer.
+/// What a call cost; an extension of its answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost(pub(crate) u64);
+pub(crate) struct Cost {
+    /// Output pixels.
+    pub(crate) pixels: u64,
+    /// From the whole request to the answer: the rest of what a caller sees is the way.
+    pub(crate) time: Duration,
+}
 
 /// Events a second, smoothed.
 #[derive(Debug, Default)]
@@ -98,10 +103,11 @@ fn load(shared: &Shared, cost: Option<Cost>) -> OrcaLoadReport {
         ("pixels_per_second", queue.rate() as f64),
     ];
     OrcaLoadReport {
-        request_cost: cost
-            .map(|Cost(pixels)| entry(("pixels", pixels as f64)))
-            .into_iter()
-            .collect(),
+        request_cost: cost.map_or_else(BTreeMap::new, |Cost { pixels, time }| {
+            [("pixels", pixels as f64), ("seconds", time.as_secs_f64())]
+                .map(entry)
+                .into()
+        }),
         rps_fractional: shared.call_rate.read(now),
         eps: shared.fault_rate.read(now),
         named_metrics: named.into_iter().map(entry).collect(),

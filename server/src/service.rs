@@ -104,6 +104,7 @@ impl Handlers {
         request: v1::EncodeRequest,
         Passed { ticket, timing }: Passed,
     ) -> Result<Response<v1::EncodeResponse>, Error> {
+        let began = Instant::now();
         let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta)?;
         let asked = meta.view();
         asked.check(request.payloads.len())?;
@@ -129,8 +130,11 @@ impl Handlers {
             items: recipes(asked, request.payloads),
         };
         let answer = self.shared.engine.submit(call, ticket).await?;
-        let cost = Cost(asked.cost_pixels());
         let (meta, latents) = self.reply(asked, &request.model, answer)?;
+        let cost = Cost {
+            pixels: asked.cost_pixels(),
+            time: began.elapsed(),
+        };
         let mut response = Response::new(v1::EncodeResponse {
             meta_version: META_VERSION,
             fingerprint,

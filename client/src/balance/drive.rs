@@ -46,8 +46,11 @@ pub(crate) trait Carry: Send + Sync + 'static {
         call: Self::Call,
     ) -> BoxFuture<'static, Result<Self::Reply, Outcome>>;
 
-    /// There will be another attempt at a call, after one that failed or beside one that is late.
-    fn repeats(&self) {}
+    /// There will be another attempt at a call, after one that failed, or, as a hedge, beside one
+    /// that is late.
+    fn repeats(&self, hedge: bool) {
+        let _ = hedge;
+    }
 }
 
 /// Takes what a replica says of itself in its answers.
@@ -186,7 +189,7 @@ impl Balancer {
                 order = orders.recv() => match order {
                     Some(Order::Fly(replica, peer)) => {
                         if std::mem::replace(&mut flown, true) {
-                            carry.repeats();
+                            carry.repeats(!flights.is_empty());
                         }
                         let heard = self.heard(replica);
                         flights.push((replica, carry.send(peer, heard, call.clone())));

@@ -1,7 +1,7 @@
 //! What replicas say about themselves beside their answers, and what a relay says of its fleet: load
 //! reports as gRPC's and Envoy's weighted balancers read them (ORCA).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
@@ -51,6 +51,12 @@ impl Orca {
         headers
             .remove(TRAILER)
             .expect("it was inserted two lines above")
+    }
+
+    /// How long the replica had the call, if it says so.
+    pub fn served(&self) -> Option<Duration> {
+        let seconds = self.request_cost.get("seconds")?;
+        Duration::try_from_secs_f64(*seconds).ok()
     }
 
     /// What the balancer learns from. Whatever is no number of pixels is unknown.

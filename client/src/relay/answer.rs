@@ -101,6 +101,9 @@ pub(super) fn answer(reply: Reply, call: Call, dispatch: &Arc<impl Dispatch>) ->
 /// Puts the relay's report in the place of the replica's.
 pub(super) fn report(headers: &mut HeaderMap, load: Load) {
     let cost = Orca::read(headers).map(|orca| orca.request_cost);
+    let mut cost = cost.unwrap_or_default();
+    // The replica's; callers would take what the call waited for here for time on the way.
+    cost.remove("seconds");
     let entry = |(name, value): (&str, f64)| (name.to_owned(), value);
     let named = [
         ("queued_pixels", load.queued_pixels),
@@ -110,7 +113,7 @@ pub(super) fn report(headers: &mut HeaderMap, load: Load) {
     // As full as it should be is 1: what is over waits for nothing but its turn.
     let full = load.queued_pixels / load.window_pixels;
     let orca = Orca {
-        request_cost: cost.unwrap_or_default(),
+        request_cost: cost,
         named_metrics: named.into_iter().map(entry).collect(),
         application_utilization: if full.is_finite() { full } else { 0.0 },
     };

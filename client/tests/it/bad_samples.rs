@@ -1,4 +1,4 @@
-//! Samples that cannot be read or encoded, under both policies.
+//! Samples that cannot be read or encoded, under every policy; how many are too many; the report.
 
 use std::collections::BTreeMap;
 
@@ -153,6 +153,169 @@ fn bad_items_are_substituted_alike_everywhere() {
         let parts = [ranks[0][at].samples.clone(), ranks[1][at].samples.clone()];
         assert_eq!(parts.concat(), batch.samples);
     }
+}
+
+#[test]
+fn places_of_bad_samples_may_stay_empty() {
+    let (photos, stub) = (Photos::new(20), picky());
+    for (name, bytes, _) in junk() {
+        photos.write(name, &bytes);
+    }
+    let mut config = photos.config(&stub.uri());
+    config.bad_samples = BadSamples::Skip;
+    let mut loader = DataLoader::new(config.clone()).unwrap();
+    let batches = drain(&mut loader, 1);
+    let mut places = BTreeMap::new();
+    for batch in &batches {
+        assert_eq!(batch.latents.shape[0], 4, "shapes stay as they are");
+        for (sample, valid) in batch.samples.iter().zip(batch.mask()) {
+            let bad = BAD.contains(&sample.id) || sample.id >= 20;
+            assert_eq!((sample.valid, valid), (!bad, !bad), "{}", sample.key);
+            assert_eq!(sample.substitute_of, None);
+            if !sample.padding {
+                *places.entry(sample.id).or_insert(0) += 1;
+            }
+        }
+    }
+    assert!(places.values().all(|&times| times == 1));
+    assert!(places.into_keys().eq(0..25));
+    let stats = loader.stats();
+    assert_eq!((stats.bad_samples, stats.substituted), (8, 0));
+    let masked = batches.iter().flat_map(Batch::mask).filter(|valid| !valid);
+    assert_eq!(stats.skipped, masked.count() as u64);
+    // In calls of one, the others are the same.
+    config.chunk_items = Some(1);
+    let again = drain(&mut DataLoader::new(config).unwrap(), 1);
+    for (one, other) in batches.iter().zip(&again) {
+        assert_eq!(
+            (&one.samples, &one.latents),
+            (&other.samples, &other.latents)
+        );
+    }
+}
+
+#[test]
+fn too_many_bad_samples_end_the_run_at_the_same_batch() {
+    let (photos, stub) = (Photos::new(40), picky());
+    let report = photos.dir.path().join("bad.jsonl");
+    let mut config = substituting(&photos, &stub);
+    config.max_bad_samples = Some(3);
+    drain(&mut DataLoader::new(config.clone()).unwrap(), 1);
+
+    config.max_bad_samples = Some(1);
+    config.bad_sample_report = Some(report.clone());
+    let stops = |config: &Config| {
+        let mut loader = DataLoader::new(config.clone()).unwrap();
+        let error = loader.epoch().find_map(Result::err).unwrap();
+        (loader.state(), error)
+    };
+    let (state, error) = stops(&config);
+    let Error::TooManyBad { bad, first, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!((*bad, first.len()), (2, 2));
+    let text = error.to_string();
+    assert!(
+        text.contains("2 bad samples among") && text.contains("over max_bad_samples, 1"),
+        "{text}"
+    );
+    assert!(
+        text.contains("`003.png`: scripted BadImage") || text.contains("`010.png`"),
+        "{text}"
+    );
+    assert!(text.contains("bad.jsonl`"), "{text}");
+    config.max_batches_ahead = 1;
+    let (again, _) = stops(&config);
+    assert_eq!(again, state, "however far ahead they are met");
+    // Whoever wants to go on, can.
+    config.max_bad_samples = None;
+    config.resume = Some(state.clone());
+    let rest = drain(&mut DataLoader::new(config).unwrap(), 1);
+    assert_eq!(rest[0].step, state.step);
+}
+
+#[test]
+fn too_large_a_part_ends_the_run() {
+    let photos = Photos::new(30);
+    let stub = Stub::start(|_, ids| {
+        let bad = ids.iter().filter(|&&id| id % 5 == 0);
+        Act::Items(bad.map(|&id| (id, ItemCode::BadImage)).collect())
+    });
+    let mut config = photos.config(&stub.uri());
+    config.bad_samples = BadSamples::Skip;
+    config.global_batch = 30;
+    config.tail = preheat_client::Tail::Short;
+    config.epochs = Some(40);
+    config.max_bad_share = 0.21;
+    drain(&mut DataLoader::new(config.clone()).unwrap(), 40);
+    config.max_bad_share = 0.19;
+    let mut loader = DataLoader::new(config).unwrap();
+    let error = std::iter::from_fn(|| Some(loader.next_batch())).find_map(Result::err);
+    let text = error.unwrap().to_string();
+    assert!(text.contains("over max_bad_share, 0.19"), "{text}");
+    let seen = loader.stats().images;
+    assert!(
+        (preheat_client::LEAST_SEEN - 30..1100).contains(&seen),
+        "{seen}"
+    );
+}
+
+#[test]
+fn an_index_with_too_many_bad_samples_starts_nothing() {
+    let (photos, stub) = (Photos::new(20), Stub::answering());
+    for (name, bytes, _) in junk() {
+        photos.write(name, &bytes);
+    }
+    let mut config = substituting(&photos, &stub);
+    config.max_bad_samples = Some(4);
+    let text = DataLoader::new(config).err().unwrap().to_string();
+    assert!(
+        text.starts_with("5 bad samples among 25, over max_bad_samples, 4; `claims-"),
+        "{text}"
+    );
+    assert!(text.contains("set bad_sample_report"), "{text}");
+    assert_eq!(stub.calls(), 0);
+}
+
+#[test]
+fn the_report_names_each_bad_sample_once() {
+    let (photos, stub) = (Photos::new(20), picky());
+    photos.write("empty.jpg", b"");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.jsonl");
+    let mut config = substituting(&photos, &stub);
+    config.epochs = Some(3);
+    config.bad_sample_report = Some(path.clone());
+    for _ in 0..2 {
+        drain(&mut DataLoader::new(config.clone()).unwrap(), 3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let lines: Vec<serde_json::Value> = lines.collect();
+        let mut ids: Vec<_> = lines
+            .iter()
+            .map(|line| line["id"].as_u64().unwrap())
+            .collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [3, 4, 10, 20], "{text}");
+        let empty = lines.iter().find(|line| line["id"] == 20).unwrap();
+        assert_eq!(empty["key"], "empty.jpg");
+        assert_eq!(empty["reason"], "is empty");
+        assert!(empty["epoch"].is_u64() && empty["step"].is_u64());
+    }
+    // Under Fail the one that ends the run is in it as well; and no folder is no reason to stop.
+    config.bad_samples = BadSamples::Fail;
+    std::fs::remove_file(photos.root().join("empty.jpg")).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut loader = DataLoader::new(config.clone()).unwrap();
+    assert!(loader.epoch().any(|batch| batch.is_err()));
+    assert!(
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .contains("scripted BadImage")
+    );
+    config.bad_samples = BadSamples::Substitute;
+    config.bad_sample_report = Some(dir.path().join("missing/bad.jsonl"));
+    drain(&mut DataLoader::new(config).unwrap(), 3);
 }
 
 #[test]

@@ -2,15 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+/// Counts what lives, for [`memory`].
+#[global_allocator]
+static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
 mod bad_samples;
 mod dataset;
+mod exact;
 mod failures;
 mod fleet;
+mod headspace;
+mod memory;
 mod order;
 mod photos;
 mod proxy;
 #[cfg(feature = "relay")]
 mod relay;
 mod security;
+mod seen;
 mod stub;
 mod window;

@@ -146,6 +146,64 @@ fn resuming_anywhere_goes_on_exactly() {
 }
 
 #[test]
+fn world_sizes_may_change_at_every_step() {
+    let (photos, stub) = (Photos::new(29), Stub::answering());
+    let dataset = photos.index(BadSamples::Fail);
+    let mut config = photos.config(&stub.uri());
+    config.global_batch = 12;
+    config.epochs = Some(2);
+    let whole = drain(
+        &mut DataLoader::with_dataset(config.clone(), dataset.clone()).unwrap(),
+        2,
+    );
+    let mut worlds = [1, 2, 3, 4, 6, 12].into_iter().cycle();
+    let mut at: Option<State> = None;
+    let mut delivered = Vec::new();
+    while at.as_ref().is_none_or(|state| state.epoch < 2) {
+        config.world_size = worlds.next().unwrap();
+        config.resume = at.clone();
+        let mut samples = Vec::new();
+        let mut states = Vec::new();
+        for rank in 0..config.world_size {
+            config.rank = rank;
+            let mut loader = DataLoader::with_dataset(config.clone(), dataset.clone()).unwrap();
+            samples.extend(loader.next_batch().unwrap().map(|batch| batch.samples));
+            states.push(loader.state());
+        }
+        assert!(
+            states.iter().all(|state| *state == states[0]),
+            "all ranks save the same"
+        );
+        if !samples.is_empty() {
+            delivered.push(samples.concat());
+        }
+        at = states.pop();
+    }
+    let whole: Vec<_> = whole.into_iter().map(|batch| batch.samples).collect();
+    assert_eq!(delivered, whole);
+}
+
+#[test]
+fn resuming_reads_and_skips_nothing() {
+    let (photos, stub) = (Photos::new(60), Stub::answering());
+    let mut config = photos.config(&stub.uri());
+    config.chunk_pixels = Some(1 << 20);
+    config.epochs = Some(1000);
+    config.max_batches_ahead = 1;
+    let mut state = DataLoader::new(config.clone()).unwrap().state();
+    (state.epoch, state.step) = (999, 7);
+    let before = stub.calls();
+    config.resume = Some(state);
+    let mut loader = DataLoader::new(config).unwrap();
+    let batch = loader.next_batch().unwrap().unwrap();
+    assert_eq!((batch.epoch, batch.step), (999, 7));
+    assert!(
+        stub.calls() - before <= 3,
+        "its batch, and the one or two after it"
+    );
+}
+
+#[test]
 fn load_state_goes_back_and_forth() {
     let (photos, stub) = (Photos::new(13), Stub::answering());
     let mut loader = DataLoader::new(photos.config(&stub.uri())).unwrap();

@@ -28,6 +28,8 @@ pub(crate) enum Act {
     Fail(Status),
     /// Answer when the semaphore lets it through.
     Wait(Arc<Semaphore>),
+    /// The same, and say this of these items.
+    Late(Arc<Semaphore>, Vec<(u64, ItemCode)>),
     /// Answer, but say this of these items.
     Items(Vec<(u64, ItemCode)>),
     /// Answer with something changed.
@@ -172,6 +174,10 @@ impl Encoder for Replica {
             Act::Answer => {}
             Act::Fail(status) => return Err(status),
             Act::Wait(gate) => drop(gate.acquire().await.unwrap()),
+            Act::Late(gate, bad) => {
+                drop(gate.acquire().await.unwrap());
+                reply = answer(&request, &meta, &bad);
+            }
             Act::Items(bad) => reply = answer(&request, &meta, &bad),
             Act::Tamper(change) => change(&mut reply),
         }
@@ -271,7 +277,8 @@ fn digest(payload: &[u8], fields: &[u64; 9]) -> [u8; 8] {
     hasher.finalize().as_bytes()[..8].try_into().unwrap()
 }
 
-/// Whether every latent is that of the file, the transform and the seed it is delivered with.
+/// Whether every latent is that of the file, the transform and the seed it is delivered with, and
+/// zeros where it is masked.
 pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
     let [count, channels, height, width] = batch.latents.shape;
     assert_eq!(count as usize, batch.samples.len());
@@ -295,6 +302,10 @@ pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
             drawn.flip.into(),
         ];
         assert_eq!(sample.key, loader.dataset().key(sample.id));
+        if !sample.valid {
+            assert!(latent.iter().all(|&byte| byte == 0), "{}", sample.key);
+            continue;
+        }
         let file = std::fs::read(loader.dataset().path(sample.id)).unwrap();
         let digest = digest(&file, &fields);
         assert!(

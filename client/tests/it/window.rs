@@ -21,6 +21,11 @@ fn batches_ahead_are_bounded() {
     let mut loader = DataLoader::new(config).unwrap();
     for taken in 0..4 {
         eventually("three batches ready", || loader.stats().ready_batches == 3);
+        // A trainer that pauses now leaves nothing that could time out.
+        eventually("nothing under way", || {
+            stub.counts.in_flight.load(SeqCst) == 0
+        });
+        assert_eq!(loader.stats().under_way, 0);
         assert_eq!(stub.calls(), taken + 3, "a batch is a call");
         loader.next_batch().unwrap().unwrap();
     }

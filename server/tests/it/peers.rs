@@ -175,6 +175,8 @@ async fn answers_say_how_loaded_the_replica_is() {
     assert!(!served.headers.contains_key("endpoint-load-metrics-bin"));
     let seen = load(served.trailers);
     assert_eq!(seen.request_cost["pixels"], 4096.0);
+    let seconds = seen.request_cost["seconds"];
+    assert!(seconds > 0.0 && seconds < 60.0, "{seconds}");
     assert_eq!(seen.application_utilization, 0.0);
     assert!(seen.named_metrics["pixels_per_second"] > 0.0, "{seen:?}");
     assert!(seen.rps_fractional > 0.0 && seen.eps == 0.0, "{seen:?}");

@@ -552,6 +552,23 @@ fn patience_ends_when_nobody_is_there() {
 }
 
 #[test]
+fn a_fleet_that_is_away_for_a_minute_goes_on_by_itself() {
+    let mut world = World::new(&[1e7]);
+    let id = world.machines[0].id;
+    world.core.away(world.now, id, "connection refused");
+    for _ in 0..50 {
+        world.ask("trainer", 1 << 18, SECOND);
+    }
+    world.run(60 * SECOND);
+    assert!(world.failures.is_empty() && world.answers.is_empty());
+    world.core.up(world.now, id, served());
+    world.settle();
+    // The work of 1.3 s.
+    world.run(63 * SECOND);
+    assert_eq!((world.answers.len(), world.failures.len()), (50, 0));
+}
+
+#[test]
 fn a_new_replica_starts_slowly() {
     let mut world = World::new(&[1e7, 1e7]);
     world.saturate(100, &[1 << 18], 10 * SECOND);

@@ -1,0 +1,52 @@
+//! The threads of a loader.
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::Error;
+
+/// Threads of the loader's runtime: they move bytes, and wait.
+const WORKER_THREADS: usize = 2;
+/// Files read at once.
+const READ_THREADS: usize = 16;
+
+/// A runtime that may be dropped anywhere: a plain one panics inside another.
+pub(super) struct Background(Option<Runtime>);
+
+impl Background {
+    pub(super) fn start() -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .max_blocking_threads(READ_THREADS)
+            .thread_name("preheat-loader")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    pub(super) fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("taken in drop only").handle()
+    }
+
+    /// Blocks for a future, also inside another runtime, where `block_on` would panic.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, result) = flume::bounded(1);
+        self.handle().spawn(async move {
+            let _ = sender.send(future.await);
+        });
+        result
+            .recv()
+            .map_err(|_| Error::Internal("a task of the loader panicked".into()))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

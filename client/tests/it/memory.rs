@@ -1,0 +1,115 @@
+//! What a full window holds, measured where there is nothing else: in a process that is only a loader.
+
+use std::{path::PathBuf, process::Command, sync::Arc};
+
+use preheat_client::{BadSamples, Config, DataLoader, Dataset};
+
+use crate::{
+    ALLOCATED,
+    photos::{Photos, png},
+    stub::{Stub, eventually},
+};
+
+const MIB: u64 = 1 << 20;
+const WINDOW: u64 = 24 * MIB;
+/// Where the loader finds what it needs, told by the test that starts it.
+const ENDPOINT: &str = "PREHEAT_TEST_ENDPOINT";
+const FOLDER: &str = "PREHEAT_TEST_FOLDER";
+const BATCHES: &str = "PREHEAT_TEST_BATCHES";
+
+/// Runs [`alone`] in a process of its own, against a replica in this one.
+fn measure(batches: u64) {
+    let stub = Stub::answering();
+    let photos = Photos::new(0);
+    for id in 0..96 {
+        let mut file = png(id, 36, 36);
+        // Nobody decodes them here.
+        file.resize(12_000, 0);
+        photos.write(&format!("{id:03}.png"), &file);
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "memory::alone", "--ignored", "--nocapture"])
+        .env(ENDPOINT, stub.uri())
+        .env(FOLDER, photos.root())
+        .env(BATCHES, batches.to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{words}");
+    assert!(text.contains("held when full"), "{text}{words}");
+}
+
+#[test]
+fn a_window_holds_what_it_may_and_nothing_grows() {
+    measure(2000);
+}
+
+#[test]
+#[ignore = "figures: some minutes"]
+fn nothing_grows_over_100_000_batches() {
+    measure(100_000);
+}
+
+/// Waits until all is complete that has room.
+fn full(loader: &DataLoader) -> u64 {
+    eventually("a full window", || {
+        let stats = loader.stats();
+        stats.under_way == 0 && stats.window_bytes > WINDOW * 9 / 10
+    });
+    ALLOCATED.current_usage() as u64
+}
+
+/// Bytes of this process in memory, where the system says so.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[test]
+#[ignore = "the other half of the tests above"]
+fn alone() {
+    let Ok(endpoint) = std::env::var(ENDPOINT) else {
+        return;
+    };
+    let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
+    let batches: u64 = std::env::var(BATCHES).unwrap().parse().unwrap();
+    let dataset = Arc::new(Dataset::open(&folder, BadSamples::Fail, &|_| {}).unwrap());
+    let mut config = Config::new(&folder, endpoint, "stub");
+    config.global_batch = 16;
+    config.target_area = 256 * 256;
+    config.chunk_pixels = Some(8 * 256 * 256);
+    config.window_bytes = WINDOW;
+    config.max_batches_ahead = 4096;
+    let before = ALLOCATED.current_usage() as u64;
+    let mut loader = DataLoader::with_dataset(config, dataset).unwrap();
+    let held = full(&loader) - before;
+    println!("held when full: {held} of {WINDOW}");
+    ALLOCATED.reset_peak_usage();
+    let mut take = |count: u64| {
+        let mut taken = 0;
+        while taken < count {
+            taken += u64::from(loader.next_batch().unwrap().is_some());
+        }
+        (full(&loader) - before, resident())
+    };
+    let warm = take(300);
+    let peak = ALLOCATED.peak_usage() as u64 - before;
+    let late = take(batches);
+    println!("peak while taken: {peak}; held when full, resident: first {warm:?}, last {late:?}");
+    // With all that a loader has whatever its window: threads, connections, histograms, the plan.
+    for held in [held, peak, warm.0, late.0] {
+        assert!(held <= WINDOW + WINDOW / 10, "{held} of {WINDOW}");
+    }
+    // Full is full: less a batch that no longer had room, and a file's worth of what is given back.
+    assert!(held >= WINDOW * 9 / 10, "{held} of {WINDOW}");
+    let grown = late.0.abs_diff(warm.0);
+    assert!(grown <= WINDOW / 50, "{grown}");
+    if let (Some(first), Some(last)) = (warm.1, late.1) {
+        // The allocator's, not ours: pages that it keeps for later.
+        assert!(last <= first + WINDOW, "{first} became {last}");
+    }
+}
