@@ -20,8 +20,8 @@ pub const DEFAULT_BUCKET_STEP: u32 = 64;
 pub const DEFAULT_MAX_ASPECT: f64 = 2.0;
 /// Default of [`Config::window_bytes`].
 pub const DEFAULT_WINDOW_BYTES: u64 = 1 << 30;
-/// Default of [`Config::max_batches_ahead`].
-pub const DEFAULT_BATCHES_AHEAD: u32 = 64;
+/// Default of [`Config::max_batches_ahead`]: so many that bytes are the bound, for all but tiny batches.
+pub const DEFAULT_BATCHES_AHEAD: u32 = 1024;
 /// Default of [`Config::connect_timeout`].
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default of [`Config::attempt_timeout`].

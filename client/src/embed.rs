@@ -84,7 +84,7 @@ impl Embedder {
         track.enter(Stage::Queue);
         let reply = self.stack.clone().oneshot(call).await?;
         let metrics = &self.recorder.metrics;
-        metrics.call.record(start.elapsed().as_secs_f64());
+        metrics.times.call.record(start.elapsed().as_secs_f64());
         let tensors = reply.meta.view().items.iter();
         let tensors = tensors.map(|item| match ItemCode::from(item.code) {
             // The offset was checked against the latents, so it fits.
@@ -127,6 +127,7 @@ impl Embedder {
             expected: Arc::new(self.model.expected(size)),
             needed_at,
             track: track.clone(),
+            first_sent: Arc::default(),
         })
     }
 

@@ -1,6 +1,9 @@
 //! One attempt at a call: to one replica and back, and the answer held against the call.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -41,6 +44,8 @@ pub(crate) struct EncodeCall {
     pub(crate) needed_at: Instant,
     /// Where its time goes.
     pub(crate) track: Track,
+    /// When its first attempt began.
+    pub(crate) first_sent: Arc<OnceLock<Instant>>,
 }
 
 /// What every answer to a call must be.
@@ -104,6 +109,7 @@ impl Carrier {
         let bytes = payloads + call.request.meta.len();
         let _in_flight = self.recorder.sent(bytes as u64);
         let _flight = call.track.fly();
+        call.first_sent.get_or_init(Instant::now);
         let request = self.request(&to, &call);
         // Around the whole answer: tonic's own timeout ends when the first bytes arrive.
         let answer = timeout(self.attempt_timeout, to.connections.encode(request)).await;

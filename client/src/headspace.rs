@@ -15,7 +15,9 @@ use crate::{
 
 /// Batches that can be replayed, by bucket and number of samples: no more than there are shapes.
 #[derive(Debug, Default)]
-pub(crate) struct Headspace(Mutex<HashMap<(usize, usize), Arc<OnceCell<Batch>>>>);
+pub(crate) struct Headspace(Mutex<HashMap<Shape, Arc<OnceCell<Batch>>>>);
+
+type Shape = (usize, usize);
 
 impl Headspace {
     /// The batch of this shape that is there, at the place of `job`; prepared if there is none.

@@ -17,13 +17,7 @@ pub(crate) struct Metrics {
     pub(crate) images: Counter,
     pub(crate) sent_bytes: Counter,
     pub(crate) received_bytes: Counter,
-    pub(crate) wait: Histogram,
-    pub(crate) step: Histogram,
-    waited_on: [Histogram; Stage::ALL.len()],
-    pub(crate) call: Histogram,
-    pub(crate) read: Histogram,
-    pub(crate) queue: Histogram,
-    pub(crate) encode: Histogram,
+    pub(crate) times: Times,
     pub(crate) retries: Counter,
     pub(crate) hedges: Counter,
     pub(crate) bad_samples: Counter,
@@ -32,6 +26,18 @@ pub(crate) struct Metrics {
     pub(crate) ready_batches: Gauge,
     pub(crate) under_way: Gauge,
     pub(crate) bytes_in_flight: Gauge,
+}
+
+/// Those that are distributions of times.
+#[derive(Clone)]
+pub(crate) struct Times {
+    pub(crate) wait: Histogram,
+    pub(crate) step: Histogram,
+    waited_on: [Histogram; Stage::ALL.len()],
+    pub(crate) call: Histogram,
+    pub(crate) read: Histogram,
+    pub(crate) queue: Histogram,
+    pub(crate) encode: Histogram,
 }
 
 impl Metrics {
@@ -44,16 +50,6 @@ impl Metrics {
             describe_gauge!(name, unit, about);
             gauge!(name)
         };
-        let h = |name, about| {
-            describe_histogram!(name, Unit::Seconds, about);
-            histogram!(name)
-        };
-        describe_histogram!(
-            STAGE_WAIT,
-            Unit::Seconds,
-            "Time that the trainer waited, by what its batch waited for"
-        );
-        let stages = Stage::ALL.map(|stage| histogram!(STAGE_WAIT, "stage" => stage.word()));
         Self {
             batches: c("preheat_client_batches_total", Unit::Count, "Batches taken"),
             images: c("preheat_client_images_total", Unit::Count, "Images taken"),
@@ -67,31 +63,7 @@ impl Metrics {
                 Unit::Bytes,
                 "Latents received",
             ),
-            wait: h(
-                "preheat_client_wait_seconds",
-                "Time that the trainer waited for a batch",
-            ),
-            step: h(
-                "preheat_client_step_seconds",
-                "Time between a batch and asking for the next",
-            ),
-            waited_on: stages,
-            read: h(
-                "preheat_client_read_seconds",
-                "Time to read the samples of a request",
-            ),
-            queue: h(
-                "preheat_client_queue_seconds",
-                "Time that a request waited for a replica",
-            ),
-            encode: h(
-                "preheat_client_encode_seconds",
-                "Time from sending a request to its answer",
-            ),
-            call: h(
-                "preheat_client_call_seconds",
-                "Time of a request, with its retries",
-            ),
+            times: Times::register(),
             retries: c(
                 "preheat_client_retries_total",
                 Unit::Count,
@@ -131,6 +103,48 @@ impl Metrics {
                 "preheat_client_in_flight_bytes",
                 Unit::Bytes,
                 "Payloads of calls under way",
+            ),
+        }
+    }
+}
+
+impl Times {
+    fn register() -> Self {
+        let h = |name, about| {
+            describe_histogram!(name, Unit::Seconds, about);
+            histogram!(name)
+        };
+        describe_histogram!(
+            STAGE_WAIT,
+            Unit::Seconds,
+            "Time that the trainer waited, by what its batch waited for"
+        );
+        let stages = Stage::ALL.map(|stage| histogram!(STAGE_WAIT, "stage" => stage.word()));
+        Self {
+            waited_on: stages,
+            wait: h(
+                "preheat_client_wait_seconds",
+                "Time that the trainer waited for a batch",
+            ),
+            step: h(
+                "preheat_client_step_seconds",
+                "Time between a batch and asking for the next",
+            ),
+            read: h(
+                "preheat_client_read_seconds",
+                "Time to read the samples of a request",
+            ),
+            queue: h(
+                "preheat_client_queue_seconds",
+                "Time that a request waited for a replica",
+            ),
+            encode: h(
+                "preheat_client_encode_seconds",
+                "Time from sending a request to its answer",
+            ),
+            call: h(
+                "preheat_client_call_seconds",
+                "Time of a request, with its retries",
             ),
         }
     }

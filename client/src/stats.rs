@@ -185,9 +185,17 @@ impl Recorder {
         let spent = track.spent();
         let encode = spent[Stage::Replica] + spent[Stage::Network];
         for (times, metric, time) in [
-            (&self.inner.read, &self.metrics.read, spent[Stage::Store]),
-            (&self.inner.queue, &self.metrics.queue, spent[Stage::Queue]),
-            (&self.inner.encode, &self.metrics.encode, encode),
+            (
+                &self.inner.read,
+                &self.metrics.times.read,
+                spent[Stage::Store],
+            ),
+            (
+                &self.inner.queue,
+                &self.metrics.times.queue,
+                spent[Stage::Queue],
+            ),
+            (&self.inner.encode, &self.metrics.times.encode, encode),
         ] {
             times.add(time);
             metric.record(time.as_secs_f64());
@@ -257,7 +265,7 @@ impl Recorder {
     /// The trainer's step took so long, before it asked for another batch.
     pub(crate) fn stepped(&self, step: Duration) {
         self.inner.stepped.fetch_add(nanos(step), Relaxed);
-        self.metrics.step.record(step.as_secs_f64());
+        self.metrics.times.step.record(step.as_secs_f64());
     }
 
     /// The trainer has a batch, for which it waited so long, on these.
@@ -272,14 +280,14 @@ impl Recorder {
         } else {
             let waited_on = self.inner.waited_on.lock();
             *waited_on.unwrap_or_else(PoisonError::into_inner) += on;
-            self.metrics.waited_on(&on);
+            self.metrics.times.waited_on(&on);
         }
         if wait >= SHORTEST_WAIT {
             self.inner.waits.fetch_add(1, Relaxed);
         }
         self.metrics.batches.increment(1);
         self.metrics.images.increment(images);
-        self.metrics.wait.record(wait.as_secs_f64());
+        self.metrics.times.wait.record(wait.as_secs_f64());
         self.show(window);
     }
 

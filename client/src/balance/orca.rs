@@ -90,7 +90,7 @@ mod tests {
         let entry = |(name, value): (&str, f64)| (name.to_owned(), value);
         let named = [("queued_pixels", 3.5), ("pixels_per_second", 2e6)];
         let orca = Orca {
-            request_cost: [entry(("pixels", 9.0))].into(),
+            request_cost: [("pixels", 9.0), ("seconds", 0.5)].map(entry).into(),
             named_metrics: named.map(entry).into(),
             application_utilization: 0.25,
         };
@@ -103,6 +103,7 @@ mod tests {
             window_pixels: 0.0,
         };
         assert_eq!(read.report(), expected);
+        assert_eq!(read.served(), Some(Duration::from_millis(500)));
     }
 
     #[test]
@@ -120,5 +121,12 @@ mod tests {
             ..Orca::default()
         };
         assert_eq!(lies.report(), Report::default());
+        for seconds in [f64::NAN, -1.0, f64::INFINITY] {
+            let lies = Orca {
+                request_cost: [("seconds".to_owned(), seconds)].into(),
+                ..Orca::default()
+            };
+            assert_eq!(lies.served(), None);
+        }
     }
 }

@@ -17,14 +17,14 @@ const ENDPOINT: &str = "PREHEAT_TEST_ENDPOINT";
 const FOLDER: &str = "PREHEAT_TEST_FOLDER";
 const BATCHES: &str = "PREHEAT_TEST_BATCHES";
 
-/// Runs [`alone`] in a process of its own, against a replica in this one.
-fn measure(batches: u64) {
+/// Runs [`alone`] in a process of its own, against a replica in this one, with files of so many bytes.
+fn measure(batches: u64, file_bytes: usize) {
     let stub = Stub::answering();
     let photos = Photos::new(0);
     for id in 0..96 {
         let mut file = png(id, 36, 36);
         // Nobody decodes them here.
-        file.resize(12_000, 0);
+        file.resize(file_bytes, 0);
         photos.write(&format!("{id:03}.png"), &file);
     }
     let output = Command::new(std::env::current_exe().unwrap())
@@ -43,13 +43,19 @@ fn measure(batches: u64) {
 
 #[test]
 fn a_window_holds_what_it_may_and_nothing_grows() {
-    measure(2000);
+    measure(2000, 12_000);
 }
 
 #[test]
 #[ignore = "figures: some minutes"]
 fn nothing_grows_over_100_000_batches() {
-    measure(100_000);
+    measure(100_000, 12_000);
+}
+
+#[test]
+#[ignore = "figures: the loader's CPU time per image of 50 KB; in a release build"]
+fn cpu_time_per_image() {
+    measure(3000, 50_000);
 }
 
 /// Waits until all is complete that has room.
@@ -67,6 +73,16 @@ fn resident() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+/// CPU time of this process, in milliseconds, where the system says so.
+fn cpu_millis() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name, which may hold anything: fields 14 and 15 of all, in hundredths of a second.
+    let fields = stat.rsplit_once(')')?.1;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some((next()? + next()?) * 10)
 }
 
 #[test]
@@ -98,7 +114,12 @@ fn alone() {
     };
     let warm = take(300);
     let peak = ALLOCATED.peak_usage() as u64 - before;
+    let cpu = cpu_millis();
     let late = take(batches);
+    if let (Some(before), Some(after)) = (cpu, cpu_millis()) {
+        let each = (after - before) as f64 / (batches * 16) as f64;
+        println!("CPU time per image: {each:.3} ms");
+    }
     println!("peak while taken: {peak}; held when full, resident: first {warm:?}, last {late:?}");
     // With all that a loader has whatever its window: threads, connections, histograms, the plan.
     for held in [held, peak, warm.0, late.0] {

@@ -60,7 +60,7 @@ impl Fleet {
     pub(super) fn start(rng: &mut Rng, refused: &BTreeSet<u64>) -> Self {
         let replicas = rng.usize(1..=2);
         let fates = Arc::new(Mutex::new(Self::fates(rng)));
-        let (dying, deaths) = flume::unbounded::<Option<usize>>();
+        let (dying, deaths) = flume::bounded(2);
         let late = Arc::new(Semaphore::new(0));
         let mut endpoints = Vec::new();
         let (mut stubs, mut proxies, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
@@ -112,18 +112,7 @@ impl Fleet {
             stubs.push(Arc::new(Mutex::new(Some(stub))));
             scripts.push(script);
         }
-        let ours = stubs.clone();
-        let undertaker = std::thread::spawn(move || {
-            while let Ok(Some(replica)) = deaths.recv() {
-                let Some(stub) = ours[replica].lock().unwrap().take() else {
-                    continue;
-                };
-                let addr = stub.addr;
-                stub.kill();
-                let again = Stub::start_at(addr, scripts[replica].clone());
-                *ours[replica].lock().unwrap() = Some(again);
-            }
-        });
+        let undertaker = bury(stubs.clone(), scripts, deaths);
         Self {
             endpoint: endpoints.join(","),
             stubs,
@@ -153,4 +142,26 @@ impl Fleet {
     pub(super) fn endpoint(&self) -> String {
         self.endpoint.clone()
     }
+}
+
+/// Ends replicas, and has them return on their ports, until told to stop.
+fn bury<S>(
+    stubs: Vec<Arc<Mutex<Option<Stub>>>>,
+    scripts: Vec<S>,
+    deaths: flume::Receiver<Option<usize>>,
+) -> JoinHandle<()>
+where
+    S: Fn(usize, &[u64]) -> Act + Clone + Send + Sync + 'static,
+{
+    std::thread::spawn(move || {
+        while let Ok(Some(replica)) = deaths.recv() {
+            let Some(stub) = stubs[replica].lock().unwrap().take() else {
+                continue;
+            };
+            let addr = stub.addr;
+            stub.kill();
+            let again = Stub::start_at(addr, scripts[replica].clone());
+            *stubs[replica].lock().unwrap() = Some(again);
+        }
+    })
 }

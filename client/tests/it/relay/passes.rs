@@ -26,7 +26,7 @@ async fn metadata_and_trailers_survive() {
             push(&mut send, body, false).await.unwrap();
             let mut trailers = map(&[("grpc-status", "0"), ("x-late", "2"), ("x-late-bin", "/w")]);
             let orca = Orca {
-                request_cost: [("pixels".to_owned(), 9.0)].into(),
+                request_cost: [("pixels".to_owned(), 9.0), ("seconds".to_owned(), 0.5)].into(),
                 ..Orca::default()
             };
             trailers.insert(TRAILER, orca.write());
@@ -54,6 +54,8 @@ async fn metadata_and_trailers_survive() {
     assert!(!answer.headers.contains_key("grpc-status"));
     let orca = Orca::read(&answer.trailers).unwrap();
     assert_eq!(orca.request_cost["pixels"], 9.0);
+    // The replica's time is not the relay's.
+    assert_eq!(orca.served(), None);
     assert!(orca.named_metrics.contains_key("window_pixels"));
     let request = requests.recv().await.unwrap();
     for (name, value) in &headers[..4] {
