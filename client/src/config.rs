@@ -6,7 +6,7 @@ use preheat_proto::{DType, Filter, Posterior, Scale};
 
 pub use crate::plan::{Crop, Shuffle, Tail};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
-use crate::{error::Error, security::Security, state::State};
+use crate::{cache::CacheConfig, error::Error, security::Security, state::State};
 
 /// Sides of output images are multiples of one of these.
 pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
@@ -122,6 +122,9 @@ pub struct Config {
     pub attempt_timeout: Duration,
     /// How long a request may be retried while the replica is away.
     pub patience: Duration,
+    /// Where to keep latents for later epochs and runs; `None` for nowhere. Changes nothing that is
+    /// delivered.
+    pub cache: Option<CacheConfig>,
     /// Where to start; the beginning if `None`.
     pub resume: Option<State>,
 }
@@ -166,6 +169,7 @@ impl Config {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
             patience: DEFAULT_PATIENCE,
+            cache: None,
             resume: None,
         }
     }
@@ -233,7 +237,7 @@ impl Config {
                 return Err(Error::config(field, reason));
             }
         }
-        Ok(())
+        self.cache.as_ref().map_or(Ok(()), CacheConfig::check)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::{
+    batch::Tensor,
     config::Config,
     endpoint::EncodeCall,
     model::Model,
@@ -31,9 +32,8 @@ pub(crate) struct Item {
 /// An encoded chunk.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    pub(crate) latents: Bytes,
-    /// Where each item's tensor starts, or why the item is bad.
-    pub(crate) tensors: Vec<Result<usize, String>>,
+    /// Each item's tensor, or why the item is bad.
+    pub(crate) tensors: Vec<Result<Tensor, String>>,
 }
 
 /// Turns chunks into calls of the stack.
@@ -74,10 +74,8 @@ impl Embedder {
         needed_at: Instant,
     ) -> Result<Chunk, CallError> {
         if items.is_empty() {
-            return Ok(Chunk {
-                latents: Bytes::new(),
-                tensors: Vec::new(),
-            });
+            let tensors = Vec::new();
+            return Ok(Chunk { tensors });
         }
         let start = Instant::now();
         let call = self.call(size, items, needed_at)?;
@@ -88,14 +86,16 @@ impl Embedder {
             .record(start.elapsed().as_secs_f64());
         let tensors = reply.meta.view().items.iter();
         let tensors = tensors.map(|item| match ItemCode::from(item.code) {
-            // The offset was checked against the latents, so it fits.
-            ItemCode::Ok => Ok(item.offset.to_native() as usize),
+            ItemCode::Ok => Ok(Tensor {
+                buffer: reply.latents.clone(),
+                // It was checked against the latents, so it fits.
+                offset: item.offset.to_native() as usize,
+            }),
             code if item.message.is_empty() => Err(format!("{code:?}")),
             _ => Err(item.message.as_str().to_owned()),
         });
         Ok(Chunk {
             tensors: tensors.collect(),
-            latents: reply.latents,
         })
     }
 

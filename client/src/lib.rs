@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod batch;
+pub mod cache;
 pub mod config;
 pub mod dataset;
 mod embed;
@@ -23,6 +24,7 @@ mod window;
 pub mod wire;
 
 pub use batch::{Batch, Latents, SampleInfo};
+pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{BadSamples, Config, Crop, Shuffle, Tail};
 pub use dataset::{Dataset, Progress};
 pub use error::Error;

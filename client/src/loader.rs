@@ -10,6 +10,7 @@ use tokio::{
 use crate::{
     balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
     batch::Batch,
+    cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
     dataset::Dataset,
     embed::Embedder,
@@ -44,6 +45,8 @@ pub struct DataLoader {
     balancer: Balancer,
     /// Declared before the runtime, and so dropped before it.
     pipeline: Pipeline,
+    /// After the pipeline, which puts nothing more into it then.
+    _cache: FlushOnDrop,
     runtime: Background,
 }
 
@@ -133,8 +136,10 @@ impl DataLoader {
         let identity = Identity::new(&config, samples, model.fingerprint.clone());
         let at = start_at(&identity, &plan, config.resume.as_ref())?;
         let stack = stack(balancer.clone(), &config, recorder.clone());
+        let embedder = Embedder::new(stack, model.clone(), &config, recorder.clone());
+        let cache = open_cache(&config, &model, &recorder)?;
         let run = Arc::new(Run {
-            embedder: Embedder::new(stack, model.clone(), &config, recorder.clone()),
+            embedder: CachedEmbedder::new(embedder, cache.clone(), model.clone()),
             policy: config.bad_samples,
             ranks: (config.rank, config.world_size),
             epochs: config.epochs,
@@ -148,6 +153,7 @@ impl DataLoader {
         let ahead = Window::new(window.0, window.1);
         Ok(Self {
             pipeline: Pipeline::start(runtime.handle(), run.clone(), at, ahead),
+            _cache: FlushOnDrop(cache),
             failed: None,
             run,
             identity,
@@ -327,6 +333,15 @@ fn plan_spec(config: &Config) -> PlanSpec {
             flip: config.flip,
         },
     }
+}
+
+/// The latent cache of this run, where it has one.
+fn open_cache(config: &Config, model: &Model, recorder: &Recorder) -> Result<Option<Cache>, Error> {
+    let ask = (config.posterior, config.scale, config.dtype);
+    let recipe = Recipe::new(&model.fingerprint, ask, config.filter);
+    let cache = config.cache.as_ref();
+    let open = |cache| Cache::open(cache, recipe, recorder.cache.clone());
+    cache.map(open).transpose()
 }
 
 /// Every sample that the plan cannot use, with the reason.

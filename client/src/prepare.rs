@@ -9,9 +9,10 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{
     batch::{Batch, Latents, SampleInfo, Tensor, join},
+    cache::CachedEmbedder,
     config::BadSamples,
     dataset::Dataset,
-    embed::{Embedder, Item},
+    embed::Item,
     error::Error,
     model::Model,
     plan::{Plan, PlannedBatch, Position, Transform},
@@ -26,7 +27,7 @@ pub(crate) struct Run {
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) plan: Plan,
     pub(crate) model: Arc<Model>,
-    pub(crate) embedder: Embedder,
+    pub(crate) embedder: CachedEmbedder,
     pub(crate) recorder: Recorder,
     pub(crate) policy: BadSamples,
     /// The samples that are known not to be worth sending, with reasons.
@@ -208,13 +209,7 @@ impl Run {
             .into_iter()
             .map(|read| {
                 read?;
-                let offset = encoded
-                    .next()
-                    .unwrap_or_else(|| Err("not answered".into()))?;
-                Ok(Tensor {
-                    buffer: chunk.latents.clone(),
-                    offset,
-                })
+                encoded.next().unwrap_or_else(|| Err("not answered".into()))
             })
             .collect())
     }

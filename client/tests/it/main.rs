@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bad_samples;
+mod cache;
 mod dataset;
 mod failures;
 mod fleet;

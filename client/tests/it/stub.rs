@@ -11,7 +11,7 @@ use std::{
 
 use preheat_client::{Batch, DataLoader};
 use preheat_proto::{
-    DType, ItemCode, ItemReply, META_VERSION, Meta, ReplyMeta, RequestMeta,
+    DType, ItemCode, ItemReply, META_VERSION, Meta, Posterior, ReplyMeta, RequestMeta,
     batch::{ArchivedItemMeta, archive},
     v1::{
         EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, Limits, Model,
@@ -222,7 +222,7 @@ fn answer(
         let code = code.map_or(ItemCode::Ok, |(_, code)| *code);
         let offset = latents.len() as u64;
         if code == ItemCode::Ok {
-            let digest = digest(payload, &fields(item));
+            let digest = digest(payload, &fields(item, view.posterior.into()));
             latents.extend(digest.iter().cycle().take(bytes));
             latents.resize(offset as usize + stride, 0);
         }
@@ -248,10 +248,12 @@ fn answer(
     }
 }
 
-fn fields(item: &ArchivedItemMeta) -> [u64; 9] {
+/// All that a latent depends on: on the seed only where it is drawn.
+fn fields(item: &ArchivedItemMeta, posterior: Posterior) -> [u64; 9] {
+    let drawn = posterior == Posterior::Sample;
     [
         item.id.to_native(),
-        item.seed.to_native(),
+        if drawn { item.seed.to_native() } else { 0 },
         item.source_width.to_native().into(),
         item.source_height.to_native().into(),
         item.resize_width.to_native().into(),
@@ -280,12 +282,13 @@ pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
         [4, batch.bucket.height / 8, batch.bucket.width / 8]
     );
     let bytes = (channels * height * width * 4) as usize;
+    let drawn_latent = loader.state().run.posterior == "sample";
     assert_eq!(batch.latents.data.len(), bytes * count as usize);
     for (sample, latent) in batch.samples.iter().zip(batch.latents.data.chunks(bytes)) {
         let drawn = sample.transform;
         let fields = [
             sample.id,
-            sample.seed,
+            if drawn_latent { sample.seed } else { 0 },
             drawn.source.width.into(),
             drawn.source.height.into(),
             drawn.resize.width.into(),
