@@ -7,10 +7,12 @@
 
 mod config;
 mod counts;
+mod draw;
 mod embedder;
 mod entry;
 mod evict;
 mod key;
+mod noise;
 mod space;
 mod store;
 mod writer;

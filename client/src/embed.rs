@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use preheat_proto::{
-    DType, Error as CallError, Filter, ItemCode, ItemMeta, META_VERSION, Posterior, RequestMeta,
-    Scale, Source, batch::archive, v1::EncodeRequest,
+    Error as CallError, Filter, ItemCode, ItemMeta, META_VERSION, RequestMeta, Source,
+    batch::archive, v1::EncodeRequest,
 };
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -42,9 +42,6 @@ pub(crate) struct Embedder {
     stack: EncodeStack,
     model: Arc<Model>,
     recorder: Recorder,
-    dtype: DType,
-    posterior: Posterior,
-    scale: Scale,
     filter: Filter,
 }
 
@@ -59,9 +56,6 @@ impl Embedder {
             stack,
             model,
             recorder,
-            dtype: config.dtype,
-            posterior: config.posterior,
-            scale: config.scale,
             filter: config.filter,
         }
     }
@@ -110,9 +104,9 @@ impl Embedder {
             width: size.width,
             height: size.height,
             frames: 1,
-            dtype: self.dtype,
-            posterior: self.posterior,
-            scale: self.scale,
+            dtype: self.model.sent.dtype,
+            posterior: self.model.sent.posterior,
+            scale: self.model.sent.scale,
             items: items.iter().map(|item| self.item(item)).collect(),
         })?;
         Ok(EncodeCall {
@@ -125,7 +119,7 @@ impl Embedder {
                 payloads: items.into_iter().map(|item| item.payload).collect(),
             },
             ids,
-            expected: Arc::new(self.model.expected(size)),
+            expected: Arc::new(self.model.expected_sent(size)),
             needed_at,
         })
     }

@@ -139,7 +139,7 @@ impl DataLoader {
         let embedder = Embedder::new(stack, model.clone(), &config, recorder.clone());
         let cache = open_cache(&config, &model, &recorder)?;
         let run = Arc::new(Run {
-            embedder: CachedEmbedder::new(embedder, cache.clone(), model.clone()),
+            embedder: CachedEmbedder::new(embedder, cache.clone(), model.clone(), &config)?,
             policy: config.bad_samples,
             ranks: (config.rank, config.world_size),
             epochs: config.epochs,
@@ -337,8 +337,7 @@ fn plan_spec(config: &Config) -> PlanSpec {
 
 /// The latent cache of this run, where it has one.
 fn open_cache(config: &Config, model: &Model, recorder: &Recorder) -> Result<Option<Cache>, Error> {
-    let ask = (config.posterior, config.scale, config.dtype);
-    let recipe = Recipe::new(&model.fingerprint, ask, config.filter);
+    let recipe = Recipe::new(&model.fingerprint, model.sent, config.filter);
     let cache = config.cache.as_ref();
     let open = |cache| Cache::open(cache, recipe, recorder.cache.clone());
     cache.map(open).transpose()

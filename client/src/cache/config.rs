@@ -82,10 +82,6 @@ impl CacheConfig {
             let reason = "is empty: name a folder on a local disk";
             return Err(Error::config("cache.folder", reason));
         }
-        if self.what == CacheWhat::Moments {
-            let reason = "is Moments, which this release does not cache yet: use Latents";
-            return Err(Error::config("cache.what", reason));
-        }
         let bytes = self.max_bytes;
         if !(MIN_CACHE_BYTES..=MAX_CACHE_BYTES).contains(&bytes) {
             let reason = format!("is {bytes}, must be {MIN_CACHE_BYTES}..={MAX_CACHE_BYTES}");

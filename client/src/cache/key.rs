@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use preheat_proto::{DType, Filter, Posterior, Scale};
+use preheat_proto::{Filter, Posterior, Scale};
 
-use crate::{embed::Item, plan::Size};
+use crate::{embed::Item, model::Ask, plan::Size};
 
 /// Version of what a name covers and of how an entry is laid out: another finds nothing of this one's.
 const VERSION: u32 = 1;
@@ -28,11 +28,12 @@ pub(crate) struct Recipe {
 pub(crate) struct Key(pub(crate) [u8; 32]);
 
 impl Recipe {
-    pub(crate) fn new(
-        fingerprint: &str,
-        (posterior, scale, dtype): (Posterior, Scale, DType),
-        filter: Filter,
-    ) -> Self {
+    pub(crate) fn new(fingerprint: &str, ask: Ask, filter: Filter) -> Self {
+        let Ask {
+            posterior,
+            scale,
+            dtype,
+        } = ask;
         // Moments have no scale: whatever was asked, they are the same.
         let scale = match posterior {
             Posterior::Moments => Scale::Raw,
@@ -96,6 +97,7 @@ mod tests {
     use std::collections::HashSet;
 
     use bytes::Bytes;
+    use preheat_proto::DType;
 
     use super::*;
     use crate::plan::Transform;
@@ -115,8 +117,20 @@ mod tests {
         }
     }
 
+    fn ask(posterior: Posterior, scale: Scale, dtype: DType) -> Ask {
+        Ask {
+            posterior,
+            scale,
+            dtype,
+        }
+    }
+
     fn recipe(posterior: Posterior) -> Recipe {
-        Recipe::new("ab", (posterior, Scale::Raw, DType::F32), Filter::Lanczos)
+        Recipe::new(
+            "ab",
+            ask(posterior, Scale::Raw, DType::F32),
+            Filter::Lanczos,
+        )
     }
 
     const SIZE: Size = Size::new(32, 32);
@@ -146,15 +160,15 @@ mod tests {
         assert!(seen.insert(ours.key(Size::new(32, 24), &item())));
         let (sample, raw) = (Posterior::Sample, Scale::Raw);
         for (fingerprint, ask, filter) in [
-            ("ac", (sample, raw, DType::F32), Filter::Lanczos),
-            ("ab", (Posterior::Mode, raw, DType::F32), Filter::Lanczos),
+            ("ac", ask(sample, raw, DType::F32), Filter::Lanczos),
+            ("ab", ask(Posterior::Mode, raw, DType::F32), Filter::Lanczos),
             (
                 "ab",
-                (sample, Scale::Normalized, DType::F32),
+                ask(sample, Scale::Normalized, DType::F32),
                 Filter::Lanczos,
             ),
-            ("ab", (sample, raw, DType::F16), Filter::Lanczos),
-            ("ab", (sample, raw, DType::F32), Filter::Bicubic),
+            ("ab", ask(sample, raw, DType::F16), Filter::Lanczos),
+            ("ab", ask(sample, raw, DType::F32), Filter::Bicubic),
         ] {
             assert!(seen.insert(Recipe::new(fingerprint, ask, filter).key(SIZE, &item())));
         }
@@ -171,7 +185,7 @@ mod tests {
             let recipe = recipe(posterior);
             assert_eq!(recipe.key(SIZE, &item()), recipe.key(SIZE, &other));
         }
-        let ask = (Posterior::Moments, Scale::Normalized, DType::F32);
+        let ask = ask(Posterior::Moments, Scale::Normalized, DType::F32);
         let scaled = Recipe::new("ab", ask, Filter::Lanczos);
         assert_eq!(scaled.folder(), recipe(Posterior::Moments).folder());
     }

@@ -70,7 +70,8 @@ impl Space {
         self.allowance = self.allowance.saturating_sub(bytes);
     }
 
-    fn look(&mut self, wanted: u64) {
+    /// Looks at the folder, and makes room for so many bytes where they do not fit.
+    pub(crate) fn look(&mut self, wanted: u64) {
         let found = scan(&self.store, self.keep, SystemTime::now());
         self.used = found.bytes;
         if self.used + wanted > self.max {

@@ -151,6 +151,8 @@ struct Work {
 impl Work {
     fn run(&mut self, jobs: &flume::Receiver<Job>, waiting: &Waiting) {
         self.store.tidy();
+        // Before the first entry comes: in a large folder it takes a while.
+        self.space.look(0);
         for job in jobs {
             match job {
                 Job::Put(key) => {

@@ -285,6 +285,27 @@ fn a_folder_that_cannot_be_written_stops_nothing() {
     assert_eq!(stats.written, 0);
 }
 
+/// The real thing, where somebody has made one: `mount -t tmpfs -o size=64k none DIR`.
+#[test]
+#[ignore = "wants PREHEAT_SMALL_DISK, an empty disk of 64 KiB"]
+fn a_real_disk_that_fills_stops_nothing() {
+    let mut set = Set::new();
+    let disk = std::env::var("PREHEAT_SMALL_DISK").unwrap();
+    set.folder = TempDir::new_in(disk).unwrap();
+    let (delivered, stats) = run(set.config());
+    assert_eq!(stats.write_failures, 1);
+    assert_eq!(stats.written + stats.not_written, SAMPLES - 1);
+    assert!(stats.written > 5, "{stats:?}");
+    assert_eq!(
+        set.entries().len() as u64,
+        stats.written,
+        "nothing half written"
+    );
+    let (again, second) = run(set.config());
+    assert_eq!(again, delivered);
+    assert_eq!((second.hits, second.corrupt), (stats.written, 0));
+}
+
 #[test]
 fn reading_never_writes() {
     let set = Set::new();

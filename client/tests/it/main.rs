@@ -4,6 +4,7 @@
 
 mod bad_samples;
 mod cache;
+mod cache_moments;
 mod dataset;
 mod failures;
 mod fleet;
