@@ -6,7 +6,7 @@ use preheat_proto::{DType, Filter, Posterior, Scale};
 
 pub use crate::plan::{Crop, Shuffle, Tail};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
-use crate::{error::Error, security::Security, state::State};
+use crate::{cache::CacheConfig, error::Error, security::Security, state::State};
 
 /// Sides of output images are multiples of one of these.
 pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
@@ -143,6 +143,9 @@ pub struct Config {
     /// and delivered again and again ([`Batch::replayed`](crate::Batch::replayed)), with the places
     /// and the ends of epochs of a real run. Not for training.
     pub headspace: bool,
+    /// Where to keep latents for later epochs and runs; `None` for nowhere. Changes nothing that is
+    /// delivered.
+    pub cache: Option<CacheConfig>,
     /// Where to start; the beginning if `None`.
     pub resume: Option<State>,
 }
@@ -191,6 +194,7 @@ impl Config {
             attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
             patience: DEFAULT_PATIENCE,
             headspace: false,
+            cache: None,
             resume: None,
         }
     }
@@ -262,7 +266,7 @@ impl Config {
                 return Err(Error::config(field, reason));
             }
         }
-        Ok(())
+        self.cache.as_ref().map_or(Ok(()), CacheConfig::check)
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use preheat_proto::{
-    DType, Error as CallError, Filter, ItemCode, ItemMeta, META_VERSION, Posterior, RequestMeta,
-    Scale, Source, batch::archive, v1::EncodeRequest,
+    Error as CallError, Filter, ItemCode, ItemMeta, META_VERSION, RequestMeta, Source,
+    batch::archive, v1::EncodeRequest,
 };
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::{
+    batch::Tensor,
     config::Config,
     endpoint::EncodeCall,
     model::Model,
@@ -31,9 +32,8 @@ pub(crate) struct Item {
 /// An encoded chunk.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    pub(crate) latents: Bytes,
-    /// Where each item's tensor starts, or why the item is bad.
-    pub(crate) tensors: Vec<Result<usize, String>>,
+    /// Each item's tensor, or why the item is bad.
+    pub(crate) tensors: Vec<Result<Tensor, String>>,
 }
 
 /// Turns chunks into calls of the stack.
@@ -42,9 +42,6 @@ pub(crate) struct Embedder {
     stack: EncodeStack,
     model: Arc<Model>,
     recorder: Recorder,
-    dtype: DType,
-    posterior: Posterior,
-    scale: Scale,
     filter: Filter,
 }
 
@@ -59,9 +56,6 @@ impl Embedder {
             stack,
             model,
             recorder,
-            dtype: config.dtype,
-            posterior: config.posterior,
-            scale: config.scale,
             filter: config.filter,
         }
     }
@@ -74,10 +68,8 @@ impl Embedder {
         (needed_at, track): (Instant, &Track),
     ) -> Result<Chunk, CallError> {
         if items.is_empty() {
-            return Ok(Chunk {
-                latents: Bytes::new(),
-                tensors: Vec::new(),
-            });
+            let tensors = Vec::new();
+            return Ok(Chunk { tensors });
         }
         let start = Instant::now();
         let call = self.call(size, items, (needed_at, track))?;
@@ -87,14 +79,16 @@ impl Embedder {
         metrics.times.call.record(start.elapsed().as_secs_f64());
         let tensors = reply.meta.view().items.iter();
         let tensors = tensors.map(|item| match ItemCode::from(item.code) {
-            // The offset was checked against the latents, so it fits.
-            ItemCode::Ok => Ok(item.offset.to_native() as usize),
+            ItemCode::Ok => Ok(Tensor {
+                buffer: reply.latents.clone(),
+                // It was checked against the latents, so it fits.
+                offset: item.offset.to_native() as usize,
+            }),
             code if item.message.is_empty() => Err(format!("{code:?}")),
             _ => Err(item.message.as_str().to_owned()),
         });
         Ok(Chunk {
             tensors: tensors.collect(),
-            latents: reply.latents,
         })
     }
 
@@ -109,9 +103,9 @@ impl Embedder {
             width: size.width,
             height: size.height,
             frames: 1,
-            dtype: self.dtype,
-            posterior: self.posterior,
-            scale: self.scale,
+            dtype: self.model.sent.dtype,
+            posterior: self.model.sent.posterior,
+            scale: self.model.sent.scale,
             items: items.iter().map(|item| self.item(item)).collect(),
         })?;
         Ok(EncodeCall {
@@ -124,7 +118,7 @@ impl Embedder {
                 payloads: items.into_iter().map(|item| item.payload).collect(),
             },
             ids,
-            expected: Arc::new(self.model.expected(size)),
+            expected: Arc::new(self.model.expected_sent(size)),
             needed_at,
             track: track.clone(),
             first_sent: Arc::default(),

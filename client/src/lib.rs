@@ -3,6 +3,7 @@
 mod bad;
 pub mod balance;
 pub mod batch;
+pub mod cache;
 pub mod config;
 pub mod dataset;
 mod embed;
@@ -26,6 +27,7 @@ pub mod wire;
 
 pub use bad::{LEAST_SEEN, MAX_REPORTED};
 pub use batch::{Batch, Latents, SampleInfo};
+pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{BadSamples, Config, Crop, Shuffle, Tail};
 pub use dataset::{Dataset, Progress};
 pub use error::Error;

@@ -11,6 +11,7 @@ use crate::{
     bad::{Report as BadReport, Tally},
     balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
     batch::Batch,
+    cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
     dataset::Dataset,
     embed::Embedder,
@@ -44,6 +45,8 @@ pub struct DataLoader {
     balancer: Balancer,
     /// Declared before the runtime, and so dropped before it.
     pipeline: Pipeline,
+    /// After the pipeline, which puts nothing more into it then.
+    _cache: FlushOnDrop,
     runtime: Background,
 }
 
@@ -93,8 +96,10 @@ impl DataLoader {
         let identity = Identity::new(&config, samples, model.fingerprint.clone());
         let at = start_at(&identity, &plan, config.resume.as_ref())?;
         let stack = stack(balancer.clone(), &config, recorder.clone());
+        let embedder = Embedder::new(stack, model.clone(), &config, recorder.clone());
+        let cache = open_cache(&config, &model, &recorder)?;
         let run = Arc::new(Run {
-            embedder: Embedder::new(stack, model.clone(), &config, recorder.clone()),
+            embedder: CachedEmbedder::new(embedder, cache.clone(), model.clone(), &config)?,
             policy: config.bad_samples,
             report: config.bad_sample_report.as_deref().map(BadReport::open),
             headspace: config.headspace.then(Headspace::default),
@@ -110,6 +115,7 @@ impl DataLoader {
         let ahead = Window::new(window.0, window.1);
         Ok(Self {
             pipeline: Pipeline::start(runtime.handle(), run.clone(), at, ahead),
+            _cache: FlushOnDrop(cache),
             failed: None,
             run,
             identity,
@@ -310,6 +316,14 @@ fn plan_spec(config: &Config) -> PlanSpec {
             flip: config.flip,
         },
     }
+}
+
+/// The latent cache of this run, where it has one.
+fn open_cache(config: &Config, model: &Model, recorder: &Recorder) -> Result<Option<Cache>, Error> {
+    let recipe = Recipe::new(&model.fingerprint, model.sent, config.filter);
+    let cache = config.cache.as_ref();
+    let open = |cache| Cache::open(cache, recipe, recorder.cache.clone());
+    cache.map(open).transpose()
 }
 
 /// Every sample that the plan cannot use, with the reason.

@@ -15,6 +15,7 @@ use crate::{
         Trouble,
         drive::{Balancer, Known},
     },
+    cache::CacheWhat,
     config::Config,
     endpoint::Expected,
     error::Error,
@@ -43,9 +44,40 @@ pub struct Model {
     max_payload_bytes: u64,
     max_output_pixels: u64,
     chunk_pixels: u64,
-    dtype: DType,
-    posterior: Posterior,
-    scale: Scale,
+    delivered: Ask,
+    /// What replicas are asked for.
+    pub(crate) sent: Ask,
+}
+
+/// What of a posterior, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) posterior: Posterior,
+    pub(crate) scale: Scale,
+    pub(crate) dtype: DType,
+}
+
+impl Ask {
+    /// What the trainer gets.
+    pub(crate) fn delivered(config: &Config) -> Self {
+        Self {
+            posterior: config.posterior,
+            scale: config.scale,
+            dtype: config.dtype,
+        }
+    }
+
+    /// What replicas are asked for: something else where the loader draws for itself.
+    fn sent(config: &Config) -> Self {
+        match config.cache.as_ref().map(|cache| cache.what) {
+            Some(CacheWhat::Moments) => Self {
+                posterior: Posterior::Moments,
+                scale: Scale::Raw,
+                dtype: DType::F32,
+            },
+            Some(CacheWhat::Latents) | None => Self::delivered(config),
+        }
+    }
 }
 
 /// What the replicas say at one moment.
@@ -227,6 +259,10 @@ impl Model {
         if !served.has_posterior && config.posterior != Posterior::Mode {
             return Err(refuse("has no posterior: set `posterior` to Mode".into()));
         }
+        if !served.has_posterior && Ask::sent(config).posterior != Posterior::Mode {
+            let reason = "has no posterior, and so no moments: set `cache.what` to Latents";
+            return Err(refuse(reason.into()));
+        }
         let numbers = [
             served.latent_channels,
             served.spatial_compression,
@@ -243,6 +279,8 @@ impl Model {
             && served.older_fingerprints.contains(pinned)
         {
             served.fingerprint.clone_from(pinned);
+            // Described are the newest ones.
+            served.normalization = None;
         }
         let limits = info.limits.unwrap_or_default();
         Ok(Self::new(served, &limits, config))
@@ -268,9 +306,8 @@ impl Model {
             max_payload_bytes: message.saturating_sub(2 * limits::MAX_META_BYTES as u64),
             max_output_pixels: pixels,
             chunk_pixels: config.chunk_pixels.unwrap_or(liked).min(pixels),
-            dtype: config.dtype,
-            posterior: config.posterior,
-            scale: config.scale,
+            delivered: Ask::delivered(config),
+            sent: Ask::sent(config),
             served,
         }
     }
@@ -308,10 +345,19 @@ impl Model {
         Ok(())
     }
 
-    /// What answers must be for outputs of this size.
+    /// What is delivered for outputs of this size.
     pub(crate) fn expected(&self, size: Size) -> Expected {
+        self.shaped(self.delivered, size)
+    }
+
+    /// What answers must be for outputs of this size.
+    pub(crate) fn expected_sent(&self, size: Size) -> Expected {
+        self.shaped(self.sent, size)
+    }
+
+    fn shaped(&self, ask: Ask, size: Size) -> Expected {
         let cell = self.served.spatial_compression;
-        let twice = if self.posterior == Posterior::Moments {
+        let twice = if ask.posterior == Posterior::Moments {
             2
         } else {
             1
@@ -322,15 +368,15 @@ impl Model {
                 size.height / cell,
                 size.width / cell,
             ],
-            dtype: self.dtype,
-            posterior: self.posterior,
-            scale: self.scale,
+            dtype: ask.dtype,
+            posterior: ask.posterior,
+            scale: ask.scale,
         }
     }
 
     /// Bytes of one latent as it travels.
     pub(crate) fn tensor_bytes(&self, size: Size) -> Option<usize> {
-        tensor_bytes(&self.expected(size).shape, self.dtype).and_then(tensor_stride)
+        tensor_bytes(&self.expected_sent(size).shape, self.sent.dtype).and_then(tensor_stride)
     }
 
     /// Most items of one chunk of this size.

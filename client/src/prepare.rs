@@ -15,9 +15,10 @@ use tokio::{task::spawn_blocking, time::Instant};
 use crate::{
     bad::Report,
     batch::{Batch, Latents, SampleInfo, Tensor, join},
+    cache::CachedEmbedder,
     config::BadSamples,
     dataset::Dataset,
-    embed::{Embedder, Item},
+    embed::Item,
     error::Error,
     headspace::Headspace,
     model::Model,
@@ -33,7 +34,7 @@ pub(crate) struct Run {
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) plan: Plan,
     pub(crate) model: Arc<Model>,
-    pub(crate) embedder: Embedder,
+    pub(crate) embedder: CachedEmbedder,
     pub(crate) recorder: Recorder,
     pub(crate) policy: BadSamples,
     /// Where bad samples are written down, if anywhere.
@@ -211,13 +212,7 @@ impl Run {
             .into_iter()
             .map(|read| {
                 read?;
-                let offset = encoded
-                    .next()
-                    .unwrap_or_else(|| Err("not answered".into()))?;
-                Ok(Tensor {
-                    buffer: chunk.latents.clone(),
-                    offset,
-                })
+                encoded.next().unwrap_or_else(|| Err("not answered".into()))
             })
             .collect())
     }

@@ -20,7 +20,11 @@ pub use self::{
     text::Bound,
     track::{Stage, Stages},
 };
-use crate::{metrics::Metrics, window::Window};
+use crate::{
+    cache::{CacheStats, Counts},
+    metrics::Metrics,
+    window::Window,
+};
 
 /// Bad samples that are listed with their reasons; further ones are only counted.
 pub const MAX_BAD_LISTED: usize = 1000;
@@ -94,12 +98,15 @@ pub struct Stats {
     pub ready_batches: u64,
     /// Sum over all takes of the batches that were ready then; divide by `batches` for the mean.
     pub ready_when_taken: u64,
+    /// What the latent cache did.
+    pub cache: CacheStats,
 }
 
 /// The counters behind [`Stats`], shared by everything that counts.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     pub(crate) metrics: Metrics,
+    pub(crate) cache: Arc<Counts>,
     inner: Arc<Inner>,
 }
 
@@ -153,6 +160,7 @@ impl Recorder {
     pub(crate) fn new() -> Self {
         Self {
             metrics: Metrics::register(),
+            cache: Arc::new(Counts::register()),
             inner: Arc::default(),
         }
     }
@@ -331,6 +339,7 @@ impl Recorder {
             window_bytes_peak: inner.peak.load(Relaxed),
             ready_batches: inner.ready.load(Relaxed).max(0).unsigned_abs(),
             ready_when_taken: inner.ready_when_taken.load(Relaxed),
+            cache: self.cache.snapshot(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The native handlers: wire → engine → wire. Besides the stack, health, errors and the second
 //! protocol in `inference`, the only file that knows gRPC.
 
+mod normalization;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -318,6 +320,7 @@ fn describe(generations: &[Arc<Generation>]) -> v1::Model {
         untrained: spec.untrained,
         preferred_batch_pixels: spec.preferred_batch_pixels,
         older_fingerprints: older.map(|old| old.spec.fingerprint.to_string()).collect(),
+        normalization: Some(normalization::describe(&spec.norm)),
     }
 }
 

@@ -7,6 +7,8 @@
 static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 mod bad_samples;
+mod cache;
+mod cache_moments;
 mod dataset;
 mod exact;
 mod failures;

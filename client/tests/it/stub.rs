@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use preheat_client::{Batch, DataLoader};
+use preheat_client::{Batch, DataLoader, SampleInfo};
 use preheat_proto::{
-    DType, ItemCode, ItemReply, META_VERSION, Meta, ReplyMeta, RequestMeta,
+    DType, ItemCode, ItemReply, META_VERSION, Meta, Posterior, ReplyMeta, RequestMeta,
     batch::{ArchivedItemMeta, archive},
     v1::{
-        EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, Limits, Model,
+        EncodeRequest, EncodeResponse, InfoRequest, InfoResponse, Limits, Model, Normalization,
         encoder_server::{Encoder, EncoderServer},
     },
 };
@@ -195,6 +195,12 @@ impl Encoder for Replica {
             has_posterior: name == "stub",
             preferred_batch_pixels: 3 * 32 * 32,
             older_fingerprints: vec![OLDER.into()],
+            normalization: Some(Normalization {
+                mean: vec![0.5],
+                std: vec![2.0],
+                scale: 1.0,
+                patch: 1,
+            }),
             ..Model::default()
         };
         Ok(Response::new(InfoResponse {
@@ -217,7 +223,11 @@ fn answer(
     bad: &[(u64, ItemCode)],
 ) -> EncodeResponse {
     let view = meta.view();
-    let shape = vec![4, view.height.to_native() / 8, view.width.to_native() / 8];
+    let posterior = view.posterior.into();
+    let moments = posterior == Posterior::Moments;
+    let channels = if moments { 8 } else { 4 };
+    let [height, width] = [view.height, view.width].map(|side| side.to_native() / 8);
+    let shape = vec![channels, height, width];
     let bytes = preheat_proto::dtype::tensor_bytes(&shape, DType::F32).unwrap();
     let stride = preheat_proto::dtype::tensor_stride(bytes).unwrap();
     let mut latents = Vec::new();
@@ -228,8 +238,15 @@ fn answer(
         let code = code.map_or(ItemCode::Ok, |(_, code)| *code);
         let offset = latents.len() as u64;
         if code == ItemCode::Ok {
-            let digest = digest(payload, &fields(item));
-            latents.extend(digest.iter().cycle().take(bytes));
+            let digest = digest(payload, &fields(item, posterior));
+            if moments {
+                let mean = mean(digest).take(bytes / 8);
+                latents.extend(mean.flat_map(f32::to_le_bytes));
+                // Log-variances of 0.
+                latents.resize(offset as usize + bytes, 0);
+            } else {
+                latents.extend(digest.iter().cycle().take(bytes));
+            }
             latents.resize(offset as usize + stride, 0);
         }
         items.push(ItemReply {
@@ -241,7 +258,7 @@ fn answer(
     }
     let reply = ReplyMeta {
         dtype: DType::F32,
-        posterior: view.posterior.into(),
+        posterior,
         scale: view.scale.into(),
         shape,
         items,
@@ -254,10 +271,12 @@ fn answer(
     }
 }
 
-fn fields(item: &ArchivedItemMeta) -> [u64; 9] {
+/// All that a latent depends on: on the seed only where it is drawn.
+fn fields(item: &ArchivedItemMeta, posterior: Posterior) -> [u64; 9] {
+    let drawn = posterior == Posterior::Sample;
     [
         item.id.to_native(),
-        item.seed.to_native(),
+        if drawn { item.seed.to_native() } else { 0 },
         item.source_width.to_native().into(),
         item.source_height.to_native().into(),
         item.resize_width.to_native().into(),
@@ -277,6 +296,12 @@ fn digest(payload: &[u8], fields: &[u64; 9]) -> [u8; 8] {
     hasher.finalize().as_bytes()[..8].try_into().unwrap()
 }
 
+/// The means in moments: between -1 and 1.
+pub(crate) fn mean(digest: [u8; 8]) -> impl Iterator<Item = f32> {
+    let value = |byte| f32::from(byte) / 128.0 - 1.0;
+    digest.into_iter().cycle().map(value)
+}
+
 /// Whether every latent is that of the file, the transform and the seed it is delivered with, and
 /// zeros where it is masked.
 pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
@@ -287,33 +312,41 @@ pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
         [4, batch.bucket.height / 8, batch.bucket.width / 8]
     );
     let bytes = (channels * height * width * 4) as usize;
+    let drawn_latent = loader.state().run.posterior == "sample";
     assert_eq!(batch.latents.data.len(), bytes * count as usize);
     for (sample, latent) in batch.samples.iter().zip(batch.latents.data.chunks(bytes)) {
-        let drawn = sample.transform;
-        let fields = [
-            sample.id,
-            sample.seed,
-            drawn.source.width.into(),
-            drawn.source.height.into(),
-            drawn.resize.width.into(),
-            drawn.resize.height.into(),
-            drawn.crop_x.into(),
-            drawn.crop_y.into(),
-            drawn.flip.into(),
-        ];
         assert_eq!(sample.key, loader.dataset().key(sample.id));
         if !sample.valid {
             assert!(latent.iter().all(|&byte| byte == 0), "{}", sample.key);
             continue;
         }
-        let file = std::fs::read(loader.dataset().path(sample.id)).unwrap();
-        let digest = digest(&file, &fields);
+        let seed = if drawn_latent { sample.seed } else { 0 };
+        let digest = digest_of(sample, seed, loader);
         assert!(
             latent.iter().eq(digest.iter().cycle().take(bytes)),
             "{}",
             sample.key
         );
     }
+}
+
+/// What the stub makes of a sample.
+pub(crate) fn digest_of(sample: &SampleInfo, seed: u64, loader: &DataLoader) -> [u8; 8] {
+    let drawn = sample.transform;
+    let fields = [
+        sample.id,
+        seed,
+        drawn.source.width.into(),
+        drawn.source.height.into(),
+        drawn.resize.width.into(),
+        drawn.resize.height.into(),
+        drawn.crop_x.into(),
+        drawn.crop_y.into(),
+        drawn.flip.into(),
+    ];
+    assert_eq!(sample.key, loader.dataset().key(sample.id));
+    let file = std::fs::read(loader.dataset().path(sample.id)).unwrap();
+    digest(&file, &fields)
 }
 
 /// All batches that are left, checked; epochs one after the other.

@@ -1,6 +1,6 @@
 //! What callers get of a posterior.
 
-use preheat_models::{Encoder, Moments, Posterior, Scale, synthetic};
+use preheat_models::{Encoder, LatentNorm, Moments, Posterior, Scale, synthetic};
 
 /// The first values for seed 7, from `np.random.Philox(key=7)` by the recipe in `noise.rs`.
 const NOISE_7: [f32; 8] = [
@@ -30,6 +30,36 @@ fn latent(moments: &Moments, want: Posterior) -> Vec<f32> {
 #[test]
 fn noise_is_numpys_philox_to_the_bit() {
     assert_eq!(latent(&moments(0.0, 0.0, 8), Posterior::Sample(7)), NOISE_7);
+}
+
+/// What [`packed_draws_are_the_loaders`] draws with seed 7, as bits.
+const DRAWN_7: [u32; 32] = [
+    3214071062, 3217867934, 1048342976, 1034395594, 3202416724, 3190053515, 3208883935, 1048571772,
+    3210427310, 3208276842, 1054538280, 1057228784, 3214762545, 3205323393, 1042976412, 1053431433,
+    1049905599, 1058802865, 1066731265, 1068494447, 1056054996, 1059851516, 1066551684, 1067560946,
+    1058718333, 1062463506, 1067374050, 1068242067, 1059819998, 1061950116, 1066792022, 1067952063,
+];
+
+/// A loader that caches moments draws for itself, and has the same values in its tests
+/// (`client/src/cache/draw/tests.rs`).
+#[test]
+fn packed_draws_are_the_loaders() {
+    let mut spec = synthetic::Synthetic::new(synthetic::Config::default())
+        .spec()
+        .clone();
+    spec.norm = LatentNorm::Patch {
+        patch: 2,
+        mean: (0..8).map(|c| c as f32 / 16.0).collect(),
+        std: (0..8).map(|c| 1.0 + c as f32 / 8.0).collect(),
+    };
+    let moments = Moments {
+        shape: [1, 2, 1, 4, 4],
+        mean: (0..32).map(|i| i as f32 / 8.0 - 1.0).collect(),
+        logvar: Some((0..32).map(|i| i as f32 / -4.0).collect()),
+    };
+    let drawn = moments.latent(0, &spec, Posterior::Sample(7), Scale::Normalized);
+    let bits: Vec<_> = drawn.iter().map(|value| value.to_bits()).collect();
+    assert_eq!(bits, DRAWN_7);
 }
 
 #[test]

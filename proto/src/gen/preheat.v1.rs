@@ -47,7 +47,7 @@ pub struct InfoResponse {
     #[prost(message, optional, tag = "4")]
     pub limits: ::core::option::Option<Limits>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Model {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -87,6 +87,25 @@ pub struct Model {
     /// Fingerprints that this name had before and that still answer calls which pin them.
     #[prost(string, repeated, tag = "13")]
     pub older_fingerprints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// From a raw latent to a normalised one. Replicas of older releases do not say.
+    #[prost(message, optional, tag = "14")]
+    pub normalization: ::core::option::Option<Normalization>,
+}
+/// (z - mean) * scale / std for every value of a channel, in f32 and in this order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Normalization {
+    /// One for each channel as delivered, or one for all.
+    #[prost(float, repeated, tag = "1")]
+    pub mean: ::prost::alloc::vec::Vec<f32>,
+    /// Likewise.
+    #[prost(float, repeated, tag = "2")]
+    pub std: ::prost::alloc::vec::Vec<f32>,
+    #[prost(float, tag = "3")]
+    pub scale: f32,
+    /// Cells of the encoder's own latent, along each side, that are one as delivered: their channels are in
+    /// the order channel, row, column. Posterior noise is drawn before, in the encoder's own order.
+    #[prost(uint32, tag = "4")]
+    pub patch: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {
