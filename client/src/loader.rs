@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     model::Model,
     pipeline::{Cursor, Pipeline, Prepared, Slot},
-    plan::{Plan, PlanSpec, Report, TransformSpec, buckets},
+    plan::{Plan, Report},
     prepare::Run,
     stack::stack,
     state::{Identity, STATE_VERSION, State},
@@ -107,7 +107,8 @@ impl DataLoader {
     /// As for [`Self::new`].
     pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
         config.check()?;
-        let plan = Plan::new(plan_spec(&config), dataset.sizes())?;
+        let plan = Plan::new(config.plan_spec(), &*dataset)?;
+        tracing::info!("plan: {}", plan.report());
         let unusable = unusable(&config, &dataset, &plan)?;
         let recorder = Recorder::new();
         let sources = Sources::parse("endpoint", [&config.endpoint])?;
@@ -137,6 +138,7 @@ impl DataLoader {
             embedder: Embedder::new(stack, model.clone(), &config, recorder.clone()),
             policy: config.bad_samples,
             ranks: (config.rank, config.world_size),
+            caption_dropout: config.caption_dropout,
             epochs: config.epochs,
             dataset,
             plan,
@@ -312,20 +314,6 @@ impl Iterator for Epoch<'_> {
         let next = self.loader.next_batch().transpose();
         self.over = !matches!(next, Some(Ok(_)));
         next
-    }
-}
-
-fn plan_spec(config: &Config) -> PlanSpec {
-    PlanSpec {
-        seed: config.seed,
-        global_batch: config.global_batch,
-        shuffle: config.shuffle,
-        tail: config.tail,
-        buckets: buckets(config.target_area, config.bucket_step, config.max_aspect),
-        transform: TransformSpec {
-            crop: config.crop,
-            flip: config.flip,
-        },
     }
 }
 
