@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         target_area: u64::from(args.size).pow(2),
         bucket_step: 32,
         crop: Crop::Random,
-        flip: true,
+        flip: 0.5,
         ..Config::new(&folder, replica.endpoint(), "vae")
     })?;
     let mut sheet = Sheet {

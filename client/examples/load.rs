@@ -27,7 +27,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     config.global_batch = 8;
     config.target_area = 256 * 256;
     config.crop = Crop::Random;
-    config.flip = true;
+    config.flip = 0.5;
     config.bad_samples = BadSamples::Substitute;
 
     let mut loader = DataLoader::new(config)?;

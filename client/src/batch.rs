@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use preheat_proto::DType;
 
-use crate::plan::{Size, Transform};
+use crate::plan::{MicroConditioning, Size, Transform};
 
 /// One rank's share of a step.
 #[derive(Clone, Debug)]
@@ -39,6 +39,11 @@ pub struct SampleInfo {
     pub valid: bool,
     /// What was done to the image.
     pub transform: Transform,
+    /// What SDXL is told of it.
+    pub micro_conditioning: MicroConditioning,
+    /// Whether to train on an empty caption instead of its own; drawn, see
+    /// [`Config::caption_dropout`](crate::Config::caption_dropout).
+    pub caption_dropped: bool,
     /// Key of its posterior draw.
     pub seed: u64,
 }

@@ -4,9 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use preheat_proto::{DType, Filter, Posterior, Scale};
 
-pub use crate::plan::{Crop, Shuffle, Tail};
+pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
-use crate::{cache::CacheConfig, error::Error, security::Security, state::State};
+use crate::{
+    cache::CacheConfig,
+    error::Error,
+    plan::{Buckets, PlanSpec, Size, TransformSpec},
+    security::Security,
+    state::State,
+};
 
 /// Sides of output images are multiples of one of these.
 pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
@@ -59,6 +65,20 @@ pub enum BadSamples {
     Skip,
 }
 
+/// Which output sizes there are, and how a sample gets its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bucketing {
+    /// By aspect ratio, at [`Config::target_area`].
+    Aspect,
+    /// By aspect ratio, at each of these areas in pixels instead; of the nearest size at every
+    /// area, the largest that does not enlarge the image, or the smallest where all would.
+    Areas(Vec<u64>),
+    /// These sizes; the nearest by aspect ratio, and of equally near ones the largest that does not
+    /// enlarge the image, or the smallest where all would. `target_area`, `bucket_step` and
+    /// `max_aspect` do not count.
+    Sizes(Vec<Size>),
+}
+
 /// A run of the loader.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -88,12 +108,23 @@ pub struct Config {
     pub bucket_step: u32,
     /// Most elongated output: longer over shorter side.
     pub max_aspect: f64,
-    /// Interpolation of the resize.
+    /// Which output sizes there are, and how a sample gets its own.
+    pub bucketing: Bucketing,
+    /// What becomes of buckets with few samples.
+    pub small_buckets: SmallBuckets,
+    /// Which samples take part.
+    pub subset: Subset,
+    /// How often each of them is delivered in an epoch.
+    pub repeats: u32,
+    /// Interpolation of the resize; [`crate::filter::by_name`] knows what other libraries call it.
     pub filter: Filter,
-    /// Whether to mirror every other sample, at random.
-    pub flip: bool,
-    /// Where to cut what sticks out after the resize.
+    /// Probability of mirroring a sample left to right.
+    pub flip: f32,
+    /// Where to cut after the resize, and how much of the image to show.
     pub crop: Crop,
+    /// Probability that [`SampleInfo::caption_dropped`](crate::SampleInfo::caption_dropped) tells
+    /// the trainer to use an empty caption.
+    pub caption_dropout: f32,
     /// What of the posterior to deliver. Only `Mode` works for models without one.
     pub posterior: Posterior,
     /// Latents as the encoder leaves them, or as the diffusion model sees them.
@@ -171,9 +202,14 @@ impl Config {
             target_area: DEFAULT_TARGET_AREA,
             bucket_step: DEFAULT_BUCKET_STEP,
             max_aspect: DEFAULT_MAX_ASPECT,
+            bucketing: Bucketing::Aspect,
+            small_buckets: SmallBuckets::Keep,
+            subset: Subset::All,
+            repeats: 1,
             filter: Filter::Lanczos,
-            flip: false,
+            flip: 0.0,
             crop: Crop::Center,
+            caption_dropout: 0.0,
             posterior: Posterior::Mode,
             scale: Scale::Normalized,
             dtype: DType::F32,
@@ -216,6 +252,37 @@ impl Config {
         name.chars().take(MAX_TRAINER_NAME).map(plain).collect()
     }
 
+    /// What the order depends on.
+    pub(crate) fn plan_spec(&self) -> PlanSpec {
+        let (step, max_aspect) = (self.bucket_step, self.max_aspect);
+        PlanSpec {
+            seed: self.seed,
+            global_batch: self.global_batch,
+            shuffle: self.shuffle.clone(),
+            tail: self.tail,
+            buckets: match &self.bucketing {
+                Bucketing::Aspect => Buckets::Aspect {
+                    area: self.target_area,
+                    step,
+                    max_aspect,
+                },
+                Bucketing::Areas(areas) => Buckets::Areas {
+                    areas: areas.clone(),
+                    step,
+                    max_aspect,
+                },
+                Bucketing::Sizes(sizes) => Buckets::Sizes(sizes.clone()),
+            },
+            small_buckets: self.small_buckets,
+            subset: self.subset.clone(),
+            repeats: self.repeats,
+            transform: TransformSpec {
+                crop: self.crop,
+                flip: self.flip,
+            },
+        }
+    }
+
     /// Checks every field that can be checked without a dataset or a replica.
     ///
     /// # Errors
@@ -245,6 +312,8 @@ impl Config {
             let reason = format!("is {}, must be 0..=1", self.max_bad_share);
             return Err(Error::config("max_bad_share", reason));
         }
+        self.plan_spec().check()?;
+        within("caption_dropout", self.caption_dropout, 0.0, 1.0)?;
         within("window_bytes", self.window_bytes, 1, MAX_WINDOW_BYTES)?;
         let ahead = self.max_batches_ahead;
         within("max_batches_ahead", ahead, 1, MAX_BATCHES_AHEAD)?;
@@ -276,7 +345,8 @@ fn within<T: PartialOrd + std::fmt::Display>(
     least: T,
     most: T,
 ) -> Result<(), Error> {
-    if value < least || value > most {
+    // So, and not the other way round: a NaN must fail too.
+    if !(value >= least && value <= most) {
         let reason = format!("is {value}, must be {least}..={most}");
         return Err(Error::config(field, reason));
     }
@@ -301,12 +371,51 @@ mod tests {
     }
 
     #[test]
+    fn nonsense_of_the_order_is_refused_by_name() {
+        let crop = |least, most| Crop::RandomResized { least, most };
+        assert!(refused(|c| c.crop = crop(0.5, 0.4)).contains("`crop` shows 0.5 to 0.4"));
+        assert!(refused(|c| c.crop = crop(f32::NAN, 1.0)).contains("`crop`"));
+        let sizes = |sizes: &[(u32, u32)]| {
+            let sizes = sizes.iter().map(|&(w, h)| Size::new(w, h)).collect();
+            refused(|c| c.bucketing = Bucketing::Sizes(sizes))
+        };
+        assert!(sizes(&[]).contains("`bucketing` has 0 sizes"));
+        assert!(sizes(&[(64, 64), (64, 0)]).contains("has 64x0"));
+        assert!(sizes(&[(64, 64), (64, 64)]).contains("has 64x64 twice"));
+        let areas = refused(|c| c.bucketing = Bucketing::Areas(vec![1 << 18, 5]));
+        assert!(areas.contains("has the area 5, must be 4096..="), "{areas}");
+        let small = refused(|c| c.small_buckets = SmallBuckets::Drop { below: 1 });
+        assert!(
+            small.contains("`small_buckets` has `below` at 1"),
+            "{small}"
+        );
+        let subset = |subset| refused(|c| c.subset = subset);
+        assert!(subset(Subset::Range { start: 5, end: 5 }).contains("from 5 to 5"));
+        assert!(subset(Subset::Ids([].into())).contains("an empty list"));
+        assert!(subset(Subset::Ids([3, 7, 7].into())).contains("lists 7 after 7"));
+        let share = |from, to| Subset::Fraction { from, to, seed: 0 };
+        assert!(subset(share(0.5, 1.5)).contains("0.5 to 1.5"));
+        assert!(subset(share(f64::NAN, 1.0)).contains("`subset`"));
+        let shuffle = |shuffle| refused(|c| c.shuffle = shuffle);
+        assert!(shuffle(Shuffle::Blocked(Block::Shards(0))).contains("Blocked by 0"));
+        assert!(shuffle(Shuffle::Given([].into())).contains("a list of 0 ids"));
+        let both = refused(|c| {
+            c.shuffle = Shuffle::Given([1].into());
+            c.repeats = 2;
+        });
+        assert!(both.contains("leave `subset` at All"), "{both}");
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name() {
         assert!(refused(|c| c.world_size = 3).contains("`world_size` is 3, which does not divide"));
         assert!(refused(|c| c.rank = 1).contains("`rank` is 1, must be 0..=0"));
         assert!(refused(|c| c.bucket_step = 24).contains("one of [8, 16, 32, 64]"));
         assert!(refused(|c| c.max_aspect = f64::NAN).contains("`max_aspect`"));
         assert!(refused(|c| c.target_area = 1).contains("`target_area`"));
+        assert!(refused(|c| c.flip = 1.5).contains("`flip` is 1.5"));
+        assert!(refused(|c| c.caption_dropout = f32::NAN).contains("`caption_dropout`"));
+        assert!(refused(|c| c.repeats = 0).contains("`repeats` is 0"));
         assert!(refused(|c| c.patience = Duration::ZERO).contains("`patience`"));
         assert!(refused(|c| c.max_bad_share = f64::NAN).contains("`max_bad_share`"));
         assert!(refused(|c| c.max_bad_share = 1.5).contains("`max_bad_share` is 1.5"));

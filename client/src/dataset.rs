@@ -1,6 +1,7 @@
 //! Where bytes come from: an index of all samples, small enough to hold for millions of them.
 
 mod folder;
+pub(crate) mod map;
 mod probe;
 
 use std::{
@@ -13,7 +14,11 @@ use std::{
 use bytes::Bytes;
 use preheat_proto::limits;
 
-use crate::{config::BadSamples, error::Error, plan::Size};
+use crate::{
+    config::BadSamples,
+    error::Error,
+    plan::{Samples, Size},
+};
 
 /// Bytes of one file: what fits a message beside its metadata.
 pub const MAX_FILE_BYTES: u64 = (limits::MAX_MESSAGE_BYTES - 2 * limits::MAX_META_BYTES) as u64;
@@ -44,6 +49,8 @@ pub struct Dataset {
     /// 0x0 for a bad one.
     sizes: Vec<Size>,
     bad: BTreeMap<u64, String>,
+    /// First id of every run of files of one folder.
+    shard_starts: Vec<u64>,
     fingerprint: String,
 }
 
@@ -85,14 +92,20 @@ impl Dataset {
             bytes: Vec::with_capacity(keys.len()),
             sizes: Vec::with_capacity(keys.len()),
             bad: BTreeMap::new(),
+            shard_starts: Vec::new(),
             fingerprint: String::new(),
         };
         let mut hasher = blake3::Hasher::new();
+        let mut folder = None;
         for (id, (key, (bytes, probed))) in (0_u64..).zip(keys.iter().zip(probed)) {
             let size = probed.unwrap_or_else(|reason| {
                 dataset.bad.insert(id, reason);
                 Size::new(0, 0)
             });
+            let parent = key.rsplit_once('/').map_or("", |(parent, _)| parent);
+            if folder.replace(parent) != Some(parent) {
+                dataset.shard_starts.push(id);
+            }
             dataset.keys.push_str(key);
             dataset.ends.push(dataset.keys.len() as u64);
             dataset.bytes.push(bytes);
@@ -150,6 +163,11 @@ impl Dataset {
         (0..self.len()).map(|id| self.size(id))
     }
 
+    /// The first id of every shard: here, of every run of files of one folder.
+    pub fn shard_starts(&self) -> &[u64] {
+        &self.shard_starts
+    }
+
     /// The samples that turned out bad while indexing, with reasons.
     pub fn bad(&self) -> &BTreeMap<u64, String> {
         &self.bad
@@ -173,5 +191,23 @@ impl Dataset {
             ));
         }
         Ok(bytes.into())
+    }
+}
+
+impl Samples for Dataset {
+    fn count(&self) -> u64 {
+        self.len()
+    }
+
+    fn size(&self, id: u64) -> Option<Size> {
+        Self::size(self, id)
+    }
+
+    fn shard_starts(&self) -> &[u64] {
+        Self::shard_starts(self)
+    }
+
+    fn fingerprint(&self) -> &str {
+        Self::fingerprint(self)
     }
 }

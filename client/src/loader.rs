@@ -19,7 +19,7 @@ use crate::{
     headspace::Headspace,
     model::Model,
     pipeline::{Cursor, Pipeline, Prepared, Slot},
-    plan::{Plan, PlanSpec, Report, TransformSpec, buckets},
+    plan::{Plan, Report},
     prepare::Run,
     stack::stack,
     state::{Identity, STATE_VERSION, State},
@@ -68,7 +68,8 @@ impl DataLoader {
     /// As for [`Self::new`].
     pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
         config.check()?;
-        let plan = Plan::new(plan_spec(&config), dataset.sizes())?;
+        let plan = Plan::new(config.plan_spec(), &*dataset)?;
+        tracing::info!("plan: {}", plan.report());
         let unusable = unusable(&config, &dataset, &plan)?;
         let tally = Tally::new(&config);
         tally.judge(&dataset, unusable.iter())?;
@@ -104,6 +105,7 @@ impl DataLoader {
             report: config.bad_sample_report.as_deref().map(BadReport::open),
             headspace: config.headspace.then(Headspace::default),
             ranks: (config.rank, config.world_size),
+            caption_dropout: config.caption_dropout,
             epochs: config.epochs,
             dataset,
             plan,
@@ -301,20 +303,6 @@ impl Iterator for Epoch<'_> {
         let next = self.loader.next_batch().transpose();
         self.over = !matches!(next, Some(Ok(_)));
         next
-    }
-}
-
-fn plan_spec(config: &Config) -> PlanSpec {
-    PlanSpec {
-        seed: config.seed,
-        global_batch: config.global_batch,
-        shuffle: config.shuffle,
-        tail: config.tail,
-        buckets: buckets(config.target_area, config.bucket_step, config.max_aspect),
-        transform: TransformSpec {
-            crop: config.crop,
-            flip: config.flip,
-        },
     }
 }
 

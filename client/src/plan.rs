@@ -3,64 +3,40 @@
 //! Pure: no I/O, no clock. What is delivered at (epoch, step) is a function of the samples' sizes
 //! and of [`PlanSpec`], with random access, and does not know how many ranks there are.
 //!
-//! Each epoch, the samples of every bucket are permuted, and so is the schedule of all batches of
-//! all buckets. A global batch is one run of its bucket's order; ranks take contiguous slices of
-//! it, so the slices laid end to end are the same list for every world size.
+//! One pass over the samples lays them out: which are in which bucket. Each epoch then has an order
+//! of every bucket's samples and an order of all batches of all buckets, both drawn, neither stored.
+//! A global batch is one run of its bucket's order; ranks take contiguous slices of it, so the
+//! slices laid end to end are the same list for every world size.
 
+mod blocked;
 mod bucket;
+mod check;
+mod choose;
+mod given;
+pub(crate) mod layout;
 mod permute;
+mod report;
 mod seeds;
+mod spec;
 mod transform;
 
 pub use bucket::{Size, buckets, nearest};
+pub use check::{MAX_IDS, MAX_REPEATS, MAX_SIZES};
+pub use layout::MAX_BLOCK_TABLE;
 pub use permute::Permutation;
+pub use report::{BucketReport, Report, SmallBucket};
 pub use seeds::{Purpose, below, draw};
-pub use transform::{Crop, Transform, TransformSpec, cover, transform};
+pub use spec::{Block, Buckets, PlanSpec, Samples, Shuffle, SmallBuckets, Subset, Tail};
+pub use transform::{Crop, MicroConditioning, Transform, TransformSpec, cover, transform};
 
 use crate::error::Error;
+use layout::{Filled, Layout};
 
 #[cfg(test)]
 mod tests;
 
 /// Version of everything in this module that a delivered sequence depends on.
 pub const ORDER_VERSION: u32 = 1;
-
-/// Order of samples and of batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shuffle {
-    /// Samples of a bucket, and batches of all buckets, permuted anew every epoch.
-    Full,
-    /// Bucket after bucket, each in the order of the dataset.
-    None,
-}
-
-/// What becomes of a bucket's last, incomplete batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tail {
-    /// Filled up with samples from the front of the bucket's order, flagged as padding.
-    Pad,
-    /// Left out; see [`Report::dropped`].
-    Drop,
-    /// Delivered short. A rank's share may then be empty.
-    Short,
-}
-
-/// Everything that the order depends on, apart from the samples.
-#[derive(Clone, Debug)]
-pub struct PlanSpec {
-    /// Seed of every draw.
-    pub seed: u64,
-    /// Samples of one step, over all ranks.
-    pub global_batch: u32,
-    /// Order of samples and of batches.
-    pub shuffle: Shuffle,
-    /// What becomes of incomplete batches.
-    pub tail: Tail,
-    /// The output sizes, without repetition.
-    pub buckets: Vec<Size>,
-    /// What is drawn for each sample.
-    pub transform: TransformSpec,
-}
 
 /// One place in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,103 +60,59 @@ pub struct PlannedBatch {
     pub positions: Vec<Position>,
 }
 
-/// What became of the samples of one bucket, in every epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BucketReport {
-    /// Output size.
-    pub size: Size,
-    /// Samples assigned to it.
-    pub samples: u64,
-    /// Global batches.
-    pub batches: u64,
-    /// Places filled a second time to complete the last batch.
-    pub padded: u64,
-    /// Samples left out with an incomplete last batch.
-    pub dropped: u64,
-}
-
-/// What becomes of the samples, in every epoch: nothing is silent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// One entry for each bucket that has samples.
-    pub buckets: Vec<BucketReport>,
-    /// Samples that cannot be transformed or read, and so are always substituted.
-    pub unusable: u64,
-    /// Steps of one epoch.
-    pub steps: u64,
-    /// Sum over the buckets.
-    pub padded: u64,
-    /// Sum over the buckets.
-    pub dropped: u64,
-}
-
 #[derive(Clone, Debug)]
 struct Bucket {
     report: BucketReport,
-    /// Where its samples start in `Plan::members`.
+    /// Where its samples start in `Layout::members`.
     start: usize,
     /// Number of its first batch, counting through all buckets.
     first_slot: u64,
+}
+
+/// What else the order of batches is made from.
+#[derive(Clone, Debug)]
+enum Order {
+    Full,
+    None,
+    Blocked(blocked::Blocks),
+    /// The batch of each step, counting through all buckets.
+    Given(Vec<u32>),
+}
+
+/// The order of one bucket's samples in one epoch.
+enum Walk<'a> {
+    /// That of the layout, over and over.
+    Plain,
+    Permuted(Permutation),
+    Blocked(blocked::Walk<'a>),
 }
 
 /// The order of a dataset.
 #[derive(Clone, Debug)]
 pub struct Plan {
     spec: PlanSpec,
-    /// Sample indices, bucket after bucket, ascending within each.
-    members: Vec<u32>,
+    layout: Layout,
     buckets: Vec<Bucket>,
     steps: u64,
     unusable: Vec<u64>,
+    order: Order,
 }
 
 impl Plan {
-    /// Lays out a dataset. `sizes` holds the size of each sample, or `None` for one that cannot be
-    /// read: it keeps its place, in the fullest bucket, so that nothing else moves.
+    /// Lays out a dataset. A sample that cannot be read keeps its place, in the fullest bucket, so
+    /// that nothing else moves.
     ///
     /// # Errors
-    /// [`Error::Config`] if no batch can be formed.
-    pub fn new(
-        spec: PlanSpec,
-        sizes: impl Iterator<Item = Option<Size>> + Clone,
-    ) -> Result<Self, Error> {
-        let place = |size: Option<Size>| {
-            let at = nearest(&spec.buckets, size?);
-            // A needle of an image may need more pixels to cover its bucket than the wire allows.
-            cover(size?, spec.buckets[at]).map(|_| at)
-        };
-        let mut counts = vec![0_u64; spec.buckets.len()];
-        let mut unusable = Vec::new();
-        for (sample, size) in (0_u64..).zip(sizes.clone()) {
-            match place(size) {
-                Some(at) => counts[at] += 1,
-                None => unusable.push(sample),
-            }
-        }
-        // The first of the fullest; `max_by_key` alone would take the last.
-        let fullest = (0..counts.len())
-            .rev()
-            .max_by_key(|&at| counts[at])
-            .unwrap_or(0);
-        if counts.iter().all(|&count| count == 0) {
-            return Err(Error::config("dataset", "has no usable image"));
-        }
-        counts[fullest] += unusable.len() as u64;
+    /// [`Error::Config`] if the spec makes no sense for this dataset or no batch can be formed.
+    pub fn new(spec: PlanSpec, samples: &impl Samples) -> Result<Self, Error> {
+        spec.check()?;
+        let layout = Layout::new(&spec, samples, &|_, _| {})?;
+        Self::from_layout(spec, layout)
+    }
 
-        let mut next = Vec::with_capacity(counts.len());
-        let mut total = 0;
-        for &count in &counts {
-            next.push(total);
-            total += usize::try_from(count).unwrap_or(usize::MAX);
-        }
-        let starts = next.clone();
-        let mut members = vec![0_u32; total];
-        for (sample, size) in (0_u32..).zip(sizes) {
-            let at = place(size).unwrap_or(fullest);
-            members[next[at]] = sample;
-            next[at] += 1;
-        }
-        let (buckets, steps) = lay_out(&spec, &counts, &starts);
+    /// The order over a layout of the same spec and samples.
+    pub(crate) fn from_layout(spec: PlanSpec, layout: Layout) -> Result<Self, Error> {
+        let (buckets, steps) = lay_out(&spec, &layout.outline.buckets);
         if steps == 0 {
             let reason = format!(
                 "is {}, more than any bucket holds, and incomplete batches are dropped: lower it, \
@@ -189,12 +121,19 @@ impl Plan {
             );
             return Err(Error::config("global_batch", reason));
         }
+        let order = match &spec.shuffle {
+            Shuffle::Full => Order::Full,
+            Shuffle::None => Order::None,
+            Shuffle::Blocked(block) => Order::Blocked(blocked::Blocks::new(*block)),
+            Shuffle::Given(_) => Order::Given(given::schedule(&spec, &buckets, &layout.table)),
+        };
         Ok(Self {
+            unusable: layout.unusable.iter().map(u64::from).collect(),
             spec,
-            members,
+            layout,
             buckets,
             steps,
-            unusable,
+            order,
         })
     }
 
@@ -233,32 +172,26 @@ impl Plan {
         (rank, world_size): (u32, u32),
     ) -> PlannedBatch {
         assert!(step < self.steps, "step {step} of {}", self.steps);
-        let slot = match self.spec.shuffle {
-            Shuffle::Full => {
-                let key = draw(self.spec.seed, epoch, 0, Purpose::Schedule);
-                Permutation::new(self.steps, key).get(step)
-            }
-            Shuffle::None => step,
-        };
-        let index = self
-            .buckets
-            .partition_point(|bucket| bucket.first_slot <= slot)
-            - 1;
+        let (index, number) = self.batch(epoch, step);
         let bucket = &self.buckets[index];
-        let samples = bucket.report.samples;
+        let places = bucket.report.places;
         let batch = u64::from(self.spec.global_batch);
-        let first = (slot - bucket.first_slot) * batch;
+        let first = number * batch;
         let len = match self.spec.tail {
-            Tail::Short => batch.min(samples - first),
+            Tail::Short => batch.min(places - first),
             Tail::Pad | Tail::Drop => batch,
         };
         let cut = |rank: u32| first + u64::from(rank) * len / u64::from(world_size);
-        let order = self.order(epoch, index);
+        let mut walk = self.walk(epoch, index);
         let positions = (cut(rank)..cut(rank + 1))
-            .map(|at| Position {
-                sample: self.member(index, &order, at % samples),
-                place: at % samples,
-                padding: at >= samples,
+            .map(|at| {
+                let padding = at >= places;
+                let place = if padding { at % places } else { at };
+                Position {
+                    sample: self.sample(index, &mut walk, place),
+                    place,
+                    padding,
+                }
             })
             .collect();
         PlannedBatch {
@@ -276,9 +209,9 @@ impl Plan {
         bucket: usize,
         place: u64,
     ) -> impl Iterator<Item = u64> + use<'_> {
-        let samples = self.buckets[bucket].report.samples;
-        let order = self.order(epoch, bucket);
-        (1..samples).map(move |ahead| self.member(bucket, &order, (place + ahead) % samples))
+        let places = self.buckets[bucket].report.places;
+        let mut walk = self.walk(epoch, bucket);
+        (1..places).map(move |ahead| self.sample(bucket, &mut walk, (place + ahead) % places))
     }
 
     /// The geometry of a sample in an epoch; `None` for one that cannot be transformed.
@@ -298,11 +231,23 @@ impl Plan {
         draw(self.spec.seed, epoch, sample, Purpose::Posterior)
     }
 
+    /// Whether a sample goes without its caption in an epoch, with this probability.
+    pub fn caption_dropped(&self, (epoch, sample): (u64, u64), probability: f32) -> bool {
+        let bits = draw(self.spec.seed, epoch, sample, Purpose::Caption);
+        seeds::between(bits, 0.0, f64::from(probability))
+    }
+
     /// What becomes of the samples.
     pub fn report(&self) -> Report {
         let buckets: Vec<_> = self.buckets.iter().map(|bucket| bucket.report).collect();
+        let outline = &self.layout.outline;
+        let left_out = outline.small.iter().filter(|small| small.into.is_none());
         Report {
-            unusable: self.unusable.len() as u64,
+            samples: outline.samples,
+            outside: outline.outside,
+            left_out: left_out.map(|small| small.samples).sum(),
+            small: outline.small.clone(),
+            unusable: outline.unusable,
             steps: self.steps,
             padded: buckets.iter().map(|bucket| bucket.padded).sum(),
             dropped: buckets.iter().map(|bucket| bucket.dropped).sum(),
@@ -310,53 +255,89 @@ impl Plan {
         }
     }
 
-    /// The order of a bucket's samples, or `None` for that of the dataset.
-    fn order(&self, epoch: u64, bucket: usize) -> Option<Permutation> {
-        let BucketReport { size, samples, .. } = self.buckets[bucket].report;
-        // Keyed by what the bucket is, not by its number, which other samples can change.
-        let name = (u64::from(size.width) << 32) | u64::from(size.height);
-        (self.spec.shuffle == Shuffle::Full).then(|| {
-            let key = draw(self.spec.seed, epoch, name, Purpose::Order);
-            Permutation::new(samples, key)
-        })
+    /// Which bucket's batch a step delivers, and its number.
+    fn batch(&self, epoch: u64, step: u64) -> (usize, u64) {
+        let slot = match &self.order {
+            Order::Blocked(blocks) => {
+                let at = (&self.spec, epoch);
+                let table = blocks.table(at, &self.buckets, &self.layout.table);
+                return table.batch(at, &self.buckets, step);
+            }
+            Order::Full => {
+                let key = draw(self.spec.seed, epoch, 0, Purpose::Schedule);
+                Permutation::new(self.steps, key).get(step)
+            }
+            Order::None => step,
+            Order::Given(slots) => u64::from(slots[step as usize]),
+        };
+        let first = |bucket: &Bucket| bucket.first_slot <= slot;
+        let index = self.buckets.partition_point(first) - 1;
+        (index, slot - self.buckets[index].first_slot)
     }
 
-    fn member(&self, bucket: usize, order: &Option<Permutation>, place: u64) -> u64 {
-        let at = order.as_ref().map_or(place, |order| order.get(place));
-        u64::from(self.members[self.buckets[bucket].start + at as usize])
+    /// The order of a bucket's samples in an epoch.
+    fn walk(&self, epoch: u64, bucket: usize) -> Walk<'_> {
+        let BucketReport { size, places, .. } = self.buckets[bucket].report;
+        // Keyed by what the bucket is, not by its number, which other samples can change.
+        let name = (u64::from(size.width) << 32) | u64::from(size.height);
+        let key = draw(self.spec.seed, epoch, name, Purpose::Order);
+        match &self.order {
+            Order::None | Order::Given(_) => Walk::Plain,
+            Order::Full => Walk::Permuted(Permutation::new(places, key)),
+            Order::Blocked(blocks) => {
+                let rows = &self.layout.table;
+                Walk::Blocked(blocked::Walk {
+                    table: blocks.table((&self.spec, epoch), &self.buckets, rows),
+                    rows,
+                    bucket,
+                    repeats: u64::from(self.spec.repeats),
+                    key,
+                    last: None,
+                })
+            }
+        }
+    }
+
+    fn sample(&self, bucket: usize, walk: &mut Walk<'_>, place: u64) -> u64 {
+        let Bucket { report, start, .. } = &self.buckets[bucket];
+        let member = match walk {
+            Walk::Plain => place % report.samples,
+            Walk::Permuted(order) => order.get(place) / u64::from(self.spec.repeats),
+            Walk::Blocked(walk) => walk.member(place),
+        };
+        u64::from(self.layout.members.get(start + member as usize))
     }
 }
 
-/// The buckets that have samples, and the number of steps.
-fn lay_out(spec: &PlanSpec, counts: &[u64], starts: &[usize]) -> (Vec<Bucket>, u64) {
+/// The buckets with their batches, and the number of steps.
+fn lay_out(spec: &PlanSpec, filled: &[Filled]) -> (Vec<Bucket>, u64) {
     let batch = u64::from(spec.global_batch);
     let mut buckets = Vec::new();
-    let mut slots = 0;
-    for ((&size, &samples), &start) in spec.buckets.iter().zip(counts).zip(starts) {
+    let (mut slots, mut start) = (0, 0);
+    for bucket in filled {
+        let places = bucket.members * u64::from(spec.repeats);
         let batches = match spec.tail {
-            Tail::Pad | Tail::Short => samples.div_ceil(batch),
-            Tail::Drop => samples / batch,
+            Tail::Pad | Tail::Short => places.div_ceil(batch),
+            Tail::Drop => places / batch,
         };
-        if samples == 0 {
-            continue;
-        }
-        let places = batches * batch;
+        let delivered = batches * batch;
         let report = BucketReport {
-            size,
-            samples,
+            size: bucket.size(),
+            samples: bucket.members,
+            places,
             batches,
-            padded: if spec.tail == Tail::Pad {
-                places - samples
-            } else {
-                0
+            padded: match spec.tail {
+                Tail::Pad => delivered - places,
+                Tail::Drop | Tail::Short => 0,
             },
-            dropped: samples.saturating_sub(places),
+            dropped: places.saturating_sub(delivered),
         };
         buckets.push(Bucket {
             report,
             start,
             first_slot: slots,
         });
+        start += bucket.members as usize;
         slots += batches;
     }
     (buckets, slots)

@@ -45,6 +45,7 @@ pub(crate) struct Run {
     pub(crate) headspace: Option<Headspace>,
     pub(crate) ranks: (u32, u32),
     pub(crate) epochs: Option<u64>,
+    pub(crate) caption_dropout: f32,
 }
 
 /// A batch to prepare.
@@ -255,6 +256,11 @@ impl Run {
             substitute_of,
             valid: place.valid,
             transform: place.transform,
+            micro_conditioning: place.transform.micro_conditioning(job.planned.size),
+            caption_dropped: {
+                let at = (job.epoch, place.sample);
+                self.plan.caption_dropped(at, self.caption_dropout)
+            },
             seed: self.plan.posterior_seed(job.epoch, place.sample),
         }
     }

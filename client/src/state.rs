@@ -1,17 +1,18 @@
 //! What to save with a checkpoint: where the run is, and everything that its order and content
 //! depend on. A few hundred bytes of JSON that a person can read.
 
-use preheat_proto::{Filter, Posterior, Scale};
+use preheat_proto::{Posterior, Scale};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::Config,
+    config::{Bucketing, Config},
     error::Error,
-    plan::{Crop, ORDER_VERSION, Shuffle, Tail},
+    filter,
+    plan::{Block, Crop, ORDER_VERSION, Shuffle, SmallBuckets, Subset, Tail},
 };
 
 /// Version of the layout of [`State`].
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 /// Longest JSON that is read as a state.
 pub const MAX_STATE_BYTES: usize = 64 * 1024;
 
@@ -48,9 +49,14 @@ pub struct Identity {
     pub target_area: u64,
     pub bucket_step: u32,
     pub max_aspect: f64,
+    pub bucketing: String,
+    pub small_buckets: String,
+    pub subset: String,
+    pub repeats: u32,
     pub filter: String,
     pub crop: String,
-    pub flip: bool,
+    pub flip: f32,
+    pub caption_dropout: f32,
     pub posterior: String,
     pub scale: String,
     pub dtype: String,
@@ -96,11 +102,6 @@ impl State {
 impl Identity {
     pub(crate) fn new(config: &Config, dataset: (String, u64), model_fingerprint: String) -> Self {
         let (dataset_fingerprint, dataset_samples) = dataset;
-        let filter = match config.filter {
-            Filter::Bilinear => "bilinear",
-            Filter::Bicubic => "bicubic",
-            Filter::Lanczos => "lanczos",
-        };
         let posterior = match config.posterior {
             Posterior::Mode => "mode",
             Posterior::Sample => "sample",
@@ -109,14 +110,6 @@ impl Identity {
         let scale = match config.scale {
             Scale::Raw => "raw",
             Scale::Normalized => "normalized",
-        };
-        let crop = match config.crop {
-            Crop::Center => "center",
-            Crop::Random => "random",
-        };
-        let shuffle = match config.shuffle {
-            Shuffle::Full => "full",
-            Shuffle::None => "none",
         };
         let tail = match config.tail {
             Tail::Pad => "pad",
@@ -130,14 +123,19 @@ impl Identity {
             dataset_samples,
             model_fingerprint,
             global_batch: config.global_batch,
-            shuffle: shuffle.into(),
+            shuffle: shuffle(&config.shuffle),
             tail: tail.into(),
             target_area: config.target_area,
             bucket_step: config.bucket_step,
             max_aspect: config.max_aspect,
-            filter: filter.into(),
-            crop: crop.into(),
+            bucketing: bucketing(&config.bucketing),
+            small_buckets: small_buckets(config.small_buckets),
+            subset: subset(&config.subset),
+            repeats: config.repeats,
+            filter: filter::name(config.filter).into(),
+            crop: crop(config.crop),
             flip: config.flip,
+            caption_dropout: config.caption_dropout,
             posterior: posterior.into(),
             scale: scale.into(),
             dtype: config.dtype.to_string(),
@@ -165,6 +163,66 @@ impl Identity {
         }
         Err(Error::StateMismatch { fields })
     }
+}
+
+fn shuffle(shuffle: &Shuffle) -> String {
+    match shuffle {
+        Shuffle::Full => "full".into(),
+        Shuffle::None => "none".into(),
+        Shuffle::Blocked(Block::Shards(shards)) => format!("blocked by {shards} shards"),
+        Shuffle::Blocked(Block::Samples(samples)) => format!("blocked by {samples} samples"),
+        Shuffle::Given(ids) => format!("given, {}", list(ids)),
+    }
+}
+
+fn bucketing(bucketing: &Bucketing) -> String {
+    match bucketing {
+        Bucketing::Aspect => "aspect".into(),
+        Bucketing::Areas(areas) => format!("areas {}", join(areas)),
+        Bucketing::Sizes(sizes) => format!("sizes {}", join(sizes)),
+    }
+}
+
+fn small_buckets(rule: SmallBuckets) -> String {
+    match rule {
+        SmallBuckets::Keep => "keep".into(),
+        SmallBuckets::Merge { below } => format!("merge below {below}"),
+        SmallBuckets::Drop { below } => format!("drop below {below}"),
+    }
+}
+
+fn subset(subset: &Subset) -> String {
+    match subset {
+        Subset::All => "all".into(),
+        Subset::Range { start, end } => format!("ids {start}..{end}"),
+        Subset::Fraction { from, to, seed } => format!("{from} to {to} by seed {seed}"),
+        Subset::Ids(ids) => list(ids),
+    }
+}
+
+fn crop(crop: Crop) -> String {
+    match crop {
+        Crop::Center => "center".into(),
+        Crop::Random => "random".into(),
+        Crop::RandomResized { least, most } => format!("random resized, {least} to {most}"),
+    }
+}
+
+/// Sorted: their order does not count.
+fn join<T: ToString + Ord>(all: &[T]) -> String {
+    let mut all: Vec<_> = all.iter().collect();
+    all.sort_unstable();
+    let all: Vec<_> = all.into_iter().map(T::to_string).collect();
+    all.join(" ")
+}
+
+/// A long list by its hash.
+fn list(ids: &[u64]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for id in ids {
+        hasher.update(&id.to_le_bytes());
+    }
+    format!("{} ids, blake3 {}", ids.len(), hasher.finalize().to_hex())
 }
 
 #[cfg(test)]
@@ -195,8 +253,8 @@ mod tests {
         assert!(text("{}").contains("has no state_version"));
         let newer = state()
             .to_json()
-            .replace("\"state_version\": 1", "\"state_version\": 2");
-        assert!(text(&newer).contains("state_version is 2, this release reads 1"));
+            .replace("\"state_version\": 2", "\"state_version\": 3");
+        assert!(text(&newer).contains("state_version is 3, this release reads 2"));
         let odd = state().to_json().replace("\"flip\"", "\"flop\"");
         assert!(text(&odd).contains("flop"));
     }
@@ -206,6 +264,7 @@ mod tests {
         let ours = state().run;
         let mut saved = ours.clone();
         ours.accept(&saved).unwrap();
+        saved.subset = subset(&Subset::Ids([3, 4].into()));
         saved.seed = 9;
         saved.crop = "random".into();
         let text = ours.accept(&saved).unwrap_err().to_string();
@@ -214,6 +273,7 @@ mod tests {
             text.contains("crop was \"random\", is \"center\""),
             "{text}"
         );
+        assert!(text.contains("subset was \"2 ids, blake3 "), "{text}");
         assert!(!text.contains("tail"), "{text}");
     }
 }

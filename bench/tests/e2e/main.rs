@@ -53,7 +53,7 @@ fn config(folder: &TempDir, replica: &Replica) -> Config {
         target_area: 64 * 64,
         bucket_step: 8,
         crop: Crop::Random,
-        flip: true,
+        flip: 0.5,
         ..Config::new(folder.path(), replica.endpoint(), "vae")
     }
 }

@@ -6,7 +6,9 @@
 //! by logarithm; among equals to the one with the larger area, then to the narrower.
 
 /// Width and height, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Size {
     /// In pixels.
     pub width: u32,
@@ -69,6 +71,12 @@ pub fn nearest(buckets: &[Size], source: Size) -> usize {
         }
     }
     best
+}
+
+/// Which of two sizes is nearer in aspect ratio to a third: `Greater` if `a` is.
+pub(super) fn nearness(a: Size, b: Size, to: Size) -> std::cmp::Ordering {
+    let (a, b) = (misfit(a, to), misfit(b, to));
+    (b.0 * a.1).cmp(&(a.0 * b.1))
 }
 
 /// By what factor the aspect ratios differ, at least 1, as a fraction of 64-bit products.

@@ -16,6 +16,19 @@ pub enum Purpose {
     Flip = 5,
     /// Key of the posterior draw.
     Posterior = 6,
+    /// Share of the image that a resized crop shows.
+    Scale = 7,
+    /// Whether to drop the caption.
+    Caption = 8,
+    /// Key of the order of an epoch's shards; `sample` is 0.
+    Shards = 9,
+    /// Key of the order of a group's batches; `sample` is the group.
+    Group = 10,
+    /// Key of the order of a bucket's samples within a group: what [`Purpose::Order`] drew for the
+    /// bucket is the seed, and `sample` is the group.
+    Block = 11,
+    /// Whether a sample is in the subset; the epoch is 0.
+    Subset = 12,
 }
 
 /// The number for (seed, epoch, sample, purpose): 64 uniform bits.
@@ -29,6 +42,18 @@ pub fn draw(seed: u64, epoch: u64, sample: u64, purpose: Purpose) -> u64 {
 /// Maps 64 uniform bits to `0..bound`; the bias is below `bound / 2^64`.
 pub fn below(bits: u64, bound: u32) -> u32 {
     ((u128::from(bits) * u128::from(bound)) >> 64) as u32
+}
+
+/// Whether 64 uniform bits, as a number from 0 up to 1, are at least `from` and below `to`.
+pub(super) fn between(bits: u64, from: f64, to: f64) -> bool {
+    // 53 bits are exact in a float, and so is the product with a power of two.
+    let number = (bits >> 11) as f64 / (1_u64 << 53) as f64;
+    number >= from && number < to
+}
+
+/// Whether a sample is in the share `from` to `to` of a dataset.
+pub(super) fn inside(seed: u64, sample: u64, from: f64, to: f64) -> bool {
+    between(draw(seed, 0, sample, Purpose::Subset), from, to)
 }
 
 /// The finaliser of SplitMix64: a bijection in which every input bit changes half of the output.

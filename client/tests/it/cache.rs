@@ -57,7 +57,7 @@ impl Set {
     /// A run in which every sample comes once an epoch, always with the same latent.
     fn config(&self) -> Config {
         let mut config = self.photos.config(&self.stub.uri());
-        (config.crop, config.flip, config.tail) = (Crop::Center, false, Tail::Short);
+        (config.crop, config.flip, config.tail) = (Crop::Center, 0.0, Tail::Short);
         // No epoch begins before the one before it has ended.
         config.max_batches_ahead = 1;
         config.cache = Some(CacheConfig::new(self.folder.path(), 1 << 30));
@@ -171,7 +171,7 @@ fn a_changed_file_alone_is_asked_for() {
 fn other_crops_are_asked_for() {
     let set = Set::new();
     let mut config = set.config();
-    (config.crop, config.flip, config.epochs) = (Crop::Random, true, Some(4));
+    (config.crop, config.flip, config.epochs) = (Crop::Random, 0.5, Some(4));
     let (delivered, stats) = run(config.clone());
     let samples = delivered.iter().flat_map(|(_, _, samples, _)| samples);
     let different: HashSet<_> = samples

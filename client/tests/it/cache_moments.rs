@@ -16,7 +16,7 @@ const SAMPLES: usize = 23;
 
 fn config(photos: &Photos, stub: &Stub, folder: &TempDir) -> Config {
     let mut config = photos.config(&stub.uri());
-    (config.crop, config.flip, config.tail) = (Crop::Center, false, Tail::Short);
+    (config.crop, config.flip, config.tail) = (Crop::Center, 0.0, Tail::Short);
     // No epoch begins before the one before it has ended.
     config.max_batches_ahead = 1;
     config.posterior = Posterior::Sample;

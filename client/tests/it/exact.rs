@@ -17,8 +17,8 @@ use std::{
 
 use fastrand::Rng;
 use preheat_client::{
-    BadSamples, Batch, Config, DataLoader, Dataset, Error, MAX_SUBSTITUTES, SampleInfo, Shuffle,
-    State, Tail,
+    BadSamples, Batch, Block, Config, DataLoader, Dataset, Error, MAX_SUBSTITUTES, SampleInfo,
+    Shuffle, State, Tail,
     plan::{Plan, Position, Size, Transform},
 };
 
@@ -173,9 +173,15 @@ impl Case {
         config.seed = rng.u64(..);
         config.epochs = Some(rng.u64(1..=2));
         config.target_area = *rng.choice(&[16 * 16, 24 * 24, 32 * 32]).unwrap();
-        config.shuffle = *rng.choice(&[Shuffle::Full, Shuffle::None]).unwrap();
+        let orders = [
+            Shuffle::Full,
+            Shuffle::Blocked(Block::Shards(1)),
+            Shuffle::None,
+        ];
+        config.shuffle = rng.choice(orders).unwrap();
         config.tail = *rng.choice(&[Tail::Pad, Tail::Short, Tail::Drop]).unwrap();
-        config.flip = rng.bool();
+        config.flip = *rng.choice(&[0.0, 0.5]).unwrap();
+        config.caption_dropout = *rng.choice(&[0.0, 0.3]).unwrap();
         config.chunk_items = *rng.choice(&[None, Some(1), Some(2), Some(3)]).unwrap();
         config.max_batches_ahead = rng.u32(1..=8);
         config.window_bytes = *rng.choice(&[1, 8 << 10, 64 << 10, 1 << 20]).unwrap();
@@ -288,6 +294,7 @@ impl Case {
         let plain = |mut sample: SampleInfo| {
             if !sample.valid {
                 sample.transform = NOTHING;
+                sample.micro_conditioning = NOTHING.micro_conditioning(planned.size);
             }
             sample
         };
@@ -309,6 +316,8 @@ impl Case {
                 padding: position.padding,
                 substitute_of,
                 valid,
+                micro_conditioning: drawn.unwrap_or(NOTHING).micro_conditioning(planned.size),
+                caption_dropped: plan.caption_dropped((epoch, id), self.config.caption_dropout),
                 transform: drawn.unwrap_or(NOTHING),
                 seed: plan.posterior_seed(epoch, id),
             }

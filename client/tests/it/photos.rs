@@ -52,7 +52,7 @@ impl Photos {
         config.seed = 7;
         config.epochs = Some(1);
         config.crop = preheat_client::Crop::Random;
-        config.flip = true;
+        config.flip = 0.5;
         config
     }
 }

@@ -1,0 +1,356 @@
+//! Which samples are in which bucket: what an order is drawn over, and the only part of a plan that
+//! takes a pass over the dataset. It depends on the samples, on the rule of the buckets and on the
+//! subset, not on seed, batch or epoch, so it can be kept in a file; see [`crate::layouts`].
+
+mod gather;
+mod small;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{PlanSpec, Samples, Shuffle, Size, SmallBucket};
+use crate::error::Error;
+
+use gather::{Notes, Pass, in_order};
+
+/// Changes whenever the same samples and rules could be laid out otherwise.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+/// Bytes of the table that [`Shuffle::Blocked`] needs: shards times buckets times four.
+pub const MAX_BLOCK_TABLE: u64 = 1 << 30;
+
+/// A list of numbers, little-endian, in memory or mapped from a file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Words(pub(crate) Bytes);
+
+impl Words {
+    pub(crate) const BYTES: usize = 4;
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len() / Self::BYTES
+    }
+
+    pub(crate) fn get(&self, at: usize) -> u32 {
+        let at = at * Self::BYTES;
+        let word = self.0[at..at + Self::BYTES].try_into();
+        u32::from_le_bytes(word.expect("four bytes"))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.len()).map(|at| self.get(at))
+    }
+
+    pub(crate) fn slice(&self, words: Range<usize>) -> Self {
+        Self(
+            self.0
+                .slice(words.start * Self::BYTES..words.end * Self::BYTES),
+        )
+    }
+}
+
+impl FromIterator<u32> for Words {
+    fn from_iter<T: IntoIterator<Item = u32>>(words: T) -> Self {
+        let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        Self(bytes.into())
+    }
+}
+
+/// Where the members of the buckets go as they are found, four bytes each.
+pub(crate) trait Sink {
+    /// Puts `words` at place `at` of the list; in words the reason why that failed.
+    fn put(&mut self, at: u64, words: &[u32]) -> Result<(), String>;
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, at: u64, words: &[u32]) -> Result<(), String> {
+        let start = at as usize * Words::BYTES;
+        let room = &mut self[start..start + words.len() * Words::BYTES];
+        for (four, word) in room.chunks_exact_mut(Words::BYTES).zip(words) {
+            four.copy_from_slice(&word.to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// A bucket with samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Filled {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) members: u64,
+}
+
+impl Filled {
+    pub(crate) fn size(&self) -> Size {
+        Size::new(self.width, self.height)
+    }
+}
+
+/// A layout without its long lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outline {
+    /// Samples of the dataset.
+    pub(crate) samples: u64,
+    /// Those that take no part.
+    pub(crate) outside: u64,
+    /// The buckets that have samples, ascending.
+    pub(crate) buckets: Vec<Filled>,
+    pub(crate) small: Vec<SmallBucket>,
+    pub(crate) unusable: u64,
+    /// Words of [`Layout::table`].
+    pub(crate) table: u64,
+}
+
+impl Outline {
+    /// Members of all buckets.
+    pub(crate) fn members(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.members).sum()
+    }
+}
+
+/// Which samples are in which bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) outline: Outline,
+    /// Sample ids, bucket after bucket, ascending within each or as given.
+    pub(crate) members: Words,
+    /// For [`Shuffle::Blocked`], for every shard and bucket, how many members of the bucket are in
+    /// the shards before it, and a last row for the end. For [`Shuffle::Given`], for every entry of
+    /// the list, which of the buckets it is in.
+    pub(crate) table: Words,
+    /// Ids that cannot be read or transformed, ascending.
+    pub(crate) unusable: Words,
+}
+
+impl Layout {
+    /// Lays out a dataset in memory.
+    pub(crate) fn new(
+        spec: &PlanSpec,
+        samples: &impl Samples,
+        watch: Watch<'_>,
+    ) -> Result<Self, Error> {
+        Draft::new(spec, samples, watch)?.in_memory(watch)
+    }
+}
+
+/// How far a layout has come: samples looked at, and samples to look at.
+pub(crate) type Watch<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// A layout whose buckets are counted and not filled yet.
+pub(crate) struct Draft<'a, S> {
+    pass: Pass<'a, S>,
+    pub(crate) outline: Outline,
+    unusable: Words,
+    chunks: usize,
+    notes: Notes,
+    /// For every bucket of the rule its index in the outline.
+    index: Vec<Option<usize>>,
+    fullest: usize,
+}
+
+impl<'a, S: Samples> Draft<'a, S> {
+    /// The first pass: counts, and settles what becomes of small buckets.
+    pub(crate) fn new(spec: &'a PlanSpec, samples: &'a S, watch: Watch<'_>) -> Result<Self, Error> {
+        let mut pass = Pass::new(samples, spec);
+        check(samples.count(), &spec.shuffle)?;
+        let kinds = pass.sizes().len();
+        let mut tallies = pass.count(watch);
+        let mut counts = gather::total(&tallies, kinds);
+        let settled = small::settle(pass.sizes(), &counts, spec.small_buckets);
+        let small = settled.small;
+        if small.iter().any(|small| small.into.is_some()) {
+            // In another bucket a needle of an image may need more pixels than the wire allows.
+            pass.moved = settled.moved;
+            tallies = pass.count(watch);
+            counts = gather::total(&tallies, kinds);
+        } else {
+            pass.moved = settled.moved;
+        }
+        for (at, target) in pass.moved.iter().enumerate() {
+            if target.is_none() {
+                counts[at] = 0;
+            }
+        }
+        let outside = match &spec.shuffle {
+            Shuffle::Given(ids) => samples.count() - distinct(ids, samples.count()),
+            _ => tallies.iter().map(|tally| tally.outside).sum(),
+        };
+        let mut unusable: Vec<u32> = tallies
+            .iter_mut()
+            .flat_map(|tally| std::mem::take(&mut tally.unusable))
+            .collect();
+        // The first of the fullest; `max_by_key` alone would take the last.
+        let fullest = (0..kinds).rev().max_by_key(|&at| counts[at]).unwrap_or(0);
+        if counts.iter().all(|&count| count == 0) {
+            return Err(nothing_left(samples.count(), outside, &small));
+        }
+        counts[fullest] += unusable.len() as u64;
+        unusable.sort_unstable();
+        unusable.dedup();
+        let mut buckets = Vec::new();
+        let index = (0..kinds)
+            .map(|at| {
+                let size = pass.sizes()[at];
+                (counts[at] > 0).then(|| {
+                    buckets.push(Filled {
+                        width: size.width,
+                        height: size.height,
+                        members: counts[at],
+                    });
+                    buckets.len() - 1
+                })
+            })
+            .collect();
+        let (notes, table) = table(spec, samples, &buckets)?;
+        let outline = Outline {
+            samples: samples.count(),
+            outside,
+            table,
+            buckets,
+            small,
+            unusable: unusable.len() as u64,
+        };
+        Ok(Self {
+            pass,
+            outline,
+            unusable: unusable.into_iter().collect(),
+            chunks: tallies.len(),
+            notes,
+            index,
+            fullest,
+        })
+    }
+
+    /// The second pass: puts the members where they belong, and returns the table of shards.
+    pub(crate) fn fill(&self, sink: &mut dyn Sink, watch: Watch<'_>) -> Result<Words, String> {
+        let mut next = Vec::with_capacity(self.outline.buckets.len());
+        let mut total = 0;
+        for bucket in &self.outline.buckets {
+            next.push(total);
+            total += bucket.members;
+        }
+        let firsts = next.clone();
+        let sort = gather::Sort {
+            index: &self.index,
+            fullest: self.fullest,
+            buckets: self.outline.buckets.len(),
+            notes: self.notes,
+        };
+        let mut table = Vec::with_capacity(self.outline.table as usize);
+        let work = |range| self.pass.gather(range, &sort);
+        in_order(self.chunks, work, |chunk, sorted| {
+            match self.notes {
+                Notes::Nothing => {}
+                Notes::Buckets => table.extend(&sorted.notes),
+                Notes::Shards => {
+                    for row in sorted.notes.chunks_exact(sort.buckets) {
+                        let before = next.iter().zip(&firsts).map(|(next, first)| next - first);
+                        table.extend(
+                            row.iter()
+                                .zip(before)
+                                .map(|(at, before)| at + before as u32),
+                        );
+                    }
+                }
+            }
+            for (next, members) in next.iter_mut().zip(&sorted.members) {
+                sink.put(*next, members)?;
+                *next += members.len() as u64;
+            }
+            watch(self.pass.seen(chunk), self.pass.len());
+            Ok::<_, String>(())
+        })?;
+        if self.notes == Notes::Shards {
+            let ends = self.outline.buckets.iter();
+            table.extend(ends.map(|bucket| bucket.members as u32));
+        }
+        Ok(table.into_iter().collect())
+    }
+
+    /// The layout, in memory.
+    pub(crate) fn in_memory(&self, watch: Watch<'_>) -> Result<Layout, Error> {
+        let mut members = vec![0_u8; self.outline.members() as usize * Words::BYTES];
+        let table = self.fill(&mut members, watch).map_err(Error::Internal)?;
+        Ok(Layout {
+            outline: self.outline.clone(),
+            members: Words(members.into()),
+            table,
+            unusable: self.unusable.clone(),
+        })
+    }
+
+    pub(crate) fn unusable(&self) -> &Words {
+        &self.unusable
+    }
+}
+
+/// What the order needs beside the members, and how many words that takes.
+fn table(
+    spec: &PlanSpec,
+    samples: &impl Samples,
+    buckets: &[Filled],
+) -> Result<(Notes, u64), Error> {
+    let block = match &spec.shuffle {
+        Shuffle::Full | Shuffle::None => return Ok((Notes::Nothing, 0)),
+        Shuffle::Given(_) => {
+            let entries = buckets.iter().map(|bucket| bucket.members).sum();
+            return Ok((Notes::Buckets, entries));
+        }
+        Shuffle::Blocked(block) => block,
+    };
+    let shards = samples.shard_starts().len() as u64;
+    let words = (shards + 1) * buckets.len() as u64;
+    let bytes = words * Words::BYTES as u64;
+    if bytes > MAX_BLOCK_TABLE {
+        let reason = format!(
+            "is {block:?}, which for {shards} shards and {} buckets takes a table of {bytes} \
+             bytes, over {MAX_BLOCK_TABLE}: use larger shards, fewer buckets, or Full",
+            buckets.len()
+        );
+        return Err(Error::config("shuffle", reason));
+    }
+    Ok((Notes::Shards, words))
+}
+
+/// What can only be checked beside the dataset.
+fn check(samples: u64, shuffle: &Shuffle) -> Result<(), Error> {
+    if samples > u64::from(u32::MAX) {
+        let reason = format!("has {samples} samples, over {}", u32::MAX);
+        return Err(Error::config("dataset", reason));
+    }
+    if let Shuffle::Given(ids) = shuffle
+        && let Some(at) = ids.iter().position(|&id| id >= samples)
+    {
+        let reason = format!(
+            "lists {} at place {at}, and the dataset has {samples} samples: ids are 0..={}",
+            ids[at],
+            samples.saturating_sub(1)
+        );
+        return Err(Error::config("shuffle", reason));
+    }
+    Ok(())
+}
+
+/// How many different ids a list has.
+fn distinct(ids: &[u64], samples: u64) -> u64 {
+    let mut seen = vec![false; samples as usize];
+    ids.iter()
+        .filter(|&&id| !std::mem::replace(&mut seen[id as usize], true))
+        .count() as u64
+}
+
+fn nothing_left(samples: u64, outside: u64, small: &[SmallBucket]) -> Error {
+    if outside == samples {
+        let reason = format!("leaves none of the {samples} samples: widen it");
+        return Error::config("subset", reason);
+    }
+    if let Some(largest) = small.iter().map(|small| small.samples).max() {
+        let reason = format!(
+            "drops all {} buckets, of which the largest has {largest} samples: lower `below`",
+            small.len()
+        );
+        return Error::config("small_buckets", reason);
+    }
+    Error::config("dataset", "has no usable image")
+}
