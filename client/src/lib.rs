@@ -26,7 +26,7 @@ pub use batch::{Batch, Latents, SampleInfo};
 pub use config::{BadSamples, Config, Crop, Shuffle, Tail};
 pub use dataset::{Dataset, Progress};
 pub use error::Error;
-pub use loader::{DataLoader, Epoch};
+pub use loader::{DataLoader, Epoch, plan_spec};
 pub use model::Model;
 pub use preheat_proto::{DType, Filter, Posterior, Scale};
 pub use prepare::MAX_SUBSTITUTES;

@@ -315,7 +315,9 @@ impl Iterator for Epoch<'_> {
     }
 }
 
-fn plan_spec(config: &Config) -> PlanSpec {
+/// What the order of a run is made from: with a dataset's sizes, the [`Plan`] that its loaders follow,
+/// to hold against what they deliver.
+pub fn plan_spec(config: &Config) -> PlanSpec {
     PlanSpec {
         seed: config.seed,
         global_batch: config.global_batch,
