@@ -4,6 +4,7 @@
 use std::fs;
 
 use anyhow::{Context as _, ensure};
+use bytes::Bytes;
 use preheat_client::{
     Config, Dataset,
     plan::{Plan, Size},
@@ -64,7 +65,12 @@ impl InProcess {
         } else {
             (epoch, step + 1)
         };
-        Ok(Taken { epoch, step, ids })
+        Ok(Taken {
+            epoch,
+            step,
+            ids,
+            latents: Bytes::new(),
+        })
     }
 
     fn crop(&self, epoch: u64, id: u64, size: Size) -> anyhow::Result<Vec<u8>> {

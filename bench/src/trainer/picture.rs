@@ -25,6 +25,8 @@ const RIGHT: f64 = 1160.0;
 const BATCHES: [f64; 2] = [300.0, 84.0];
 const BYTES: [f64; 2] = [492.0, 344.0];
 const STALLS: [f64; 2] = [532.0, 580.0];
+/// Lines are drawn so wide at most.
+const STRIPE: f64 = 10.0;
 const MIB: f64 = (1 << 20) as f64;
 
 const PAPER: Rgb888 = Rgb888::new(255, 255, 255);
@@ -131,7 +133,12 @@ fn stalls(ink: &mut Ink, ran: &Ran, x: Axis) {
             let [from, to] = beat.stall().map(|time: Duration| x.at(time.as_secs_f64()));
             // What is narrower than a pixel cannot be told from the line.
             if to - from >= 1.0 {
-                ink.line([from, at], [to, at], (row - 2.0).clamp(1.0, 20.0), STALLED);
+                ink.line(
+                    [from, at],
+                    [to, at],
+                    (row - 2.0).clamp(1.0, STRIPE),
+                    STALLED,
+                );
             }
         }
     }

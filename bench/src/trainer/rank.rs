@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use bytes::Bytes;
 use preheat_client::{DataLoader, Dataset};
 
 use super::{
@@ -25,8 +26,10 @@ enum Source {
     InProcess(Box<InProcess>),
 }
 
-/// What a step got, without the latents.
+/// What a step got.
 pub(super) struct Taken {
+    /// Held until the step has ended: what becomes of them then is nothing that a step waits for.
+    pub(super) latents: Bytes,
     pub(super) epoch: u64,
     pub(super) step: u64,
     pub(super) ids: Vec<u64>,
@@ -70,12 +73,14 @@ fn train(
         let begun = Instant::now();
         // To a moment, not for a time: what comes before is part of no step.
         thread::sleep((begun + steps.next()).saturating_duration_since(Instant::now()));
+        let computed = begun.elapsed();
+        drop(taken.latents);
         let step = Step {
             epoch: taken.epoch,
             step: taken.step,
             ids: taken.ids,
             waited: begun - asked,
-            computed: begun.elapsed(),
+            computed,
             cpu: cpu::of_this_process(),
             ready,
             held,
@@ -86,7 +91,7 @@ fn train(
 }
 
 impl Source {
-    /// The next batch; its latents are dropped, as a copy to the device would leave them.
+    /// The next batch.
     fn take(&mut self) -> anyhow::Result<Taken> {
         let loader = match self {
             Self::InProcess(model) => return model.take(),
@@ -110,6 +115,7 @@ impl Source {
             epoch: batch.epoch,
             step: batch.step,
             ids: batch.ids(),
+            latents: batch.latents.data,
         })
     }
 
