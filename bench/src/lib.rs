@@ -12,4 +12,5 @@ pub mod photos;
 pub mod replica;
 pub mod report;
 pub mod sheet;
+pub mod trainer;
 pub mod wire;

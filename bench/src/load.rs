@@ -20,7 +20,7 @@ mod judge;
 mod knee;
 mod live;
 mod outcome;
-mod photo;
+pub(crate) mod photo;
 mod picture;
 mod request;
 mod schedule;

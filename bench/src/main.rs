@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use preheat_bench::{demo, encode, fleet, load, wire};
+use preheat_bench::{demo, encode, fleet, load, trainer, wire};
 
 /// As in `preheat-server`: buffers of many megabytes come and go with every layer and every call, and
 /// the system's allocator gives each back and faults it in again.
@@ -31,6 +31,8 @@ enum Command {
     Fleet(fleet::Args),
     /// What an endpoint stands: latency and goodput by offered load, and where its knee is.
     Load(load::Args),
+    /// Simulated trainers with real loaders: how long they stand still, and what that costs the host.
+    Trainer(trainer::Args),
     /// What messages between loader and replica cost, beside plain sockets and plain tonic.
     Wire(wire::Args),
     /// A replica, as `preheat-server` runs it. The other commands start it in a process of its own.
@@ -39,6 +41,9 @@ enum Command {
     /// A balancer, as `preheat-balancer` runs it, likewise.
     #[command(hide = true)]
     Balancer(preheat_client::relay::Args),
+    /// A rank of a simulated trainer, likewise.
+    #[command(hide = true)]
+    Rank,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,9 +53,11 @@ fn main() -> anyhow::Result<()> {
         Command::Encode(args) => encode::run(&args)?,
         Command::Fleet(args) => fleet::run(&args)?,
         Command::Load(args) => load::run(&args)?,
+        Command::Trainer(args) => trainer::run(&args)?,
         Command::Wire(args) => wire::run(&args)?,
         Command::Replica(args) => return preheat_server::run(args),
         Command::Balancer(args) => return preheat_client::relay::run(&args),
+        Command::Rank => return trainer::run_rank(),
     };
     report.finish(json.as_deref())
 }

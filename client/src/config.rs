@@ -252,8 +252,8 @@ impl Config {
         name.chars().take(MAX_TRAINER_NAME).map(plain).collect()
     }
 
-    /// What the order depends on.
-    pub(crate) fn plan_spec(&self) -> PlanSpec {
+    /// What the order depends on: with a dataset, the [`Plan`](crate::plan::Plan) that its loaders follow.
+    pub fn plan_spec(&self) -> PlanSpec {
         let (step, max_aspect) = (self.bucket_step, self.max_aspect);
         PlanSpec {
             seed: self.seed,

@@ -17,6 +17,8 @@ use crate::{
 
 /// Pixels per cell, along each side.
 const CELL: usize = 8;
+/// Shares are counted in parts of this.
+const MILLION: u32 = 1_000_000;
 
 /// Options of the synthetic model, as typed after `synthetic:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,12 @@ pub struct Config {
     /// `decode=off`: whoever serves it need not decode anything, and every latent is zero. What is
     /// left is the cost of serving.
     pub decode: bool,
+    /// `slow-share=F`: part of the batches that take longer, in millionths.
+    pub slow_millionths: u32,
+    /// `slow-factor`: how many times longer those take.
+    pub slow_factor: u32,
+    /// `slow-seed`: draws which they are, so that replicas are not slow in step.
+    pub slow_seed: u64,
 }
 
 impl Default for Config {
@@ -39,6 +47,9 @@ impl Default for Config {
             ms_per_megapixel: 0,
             version: 0,
             decode: true,
+            slow_millionths: 0,
+            slow_factor: 10,
+            slow_seed: 0,
         }
     }
 }
@@ -53,22 +64,41 @@ impl FromStr for Config {
                 config.decode = false;
                 continue;
             }
-            let number = option
-                .split_once('=')
-                .and_then(|(k, v)| Some((k, v.parse::<u64>().ok()?)));
+            let typed = option.split_once('=');
+            let share = typed.and_then(|(k, v)| (k == "slow-share").then(|| v.parse::<f64>()));
+            if let Some(Ok(share @ 0.0..=1.0)) = share {
+                config.slow_millionths = (share * f64::from(MILLION)).round() as u32;
+                continue;
+            }
+            let number = typed.and_then(|(k, v)| Some((k, v.parse::<u64>().ok()?)));
             match number {
                 Some(("channels", n @ 1..=1024)) => config.channels = n as usize,
                 Some(("ms-per-megapixel", n)) => config.ms_per_megapixel = n,
                 Some(("version", n)) => config.version = n,
+                Some(("slow-factor", n @ 1..=1000)) => config.slow_factor = n as u32,
+                Some(("slow-seed", n)) => config.slow_seed = n,
                 _ => {
                     return Err(Error::Synthetic(format!(
                         "bad option `{option}`: use channels=1..1024, ms-per-megapixel=N, version=N, \
-                         decode=off"
+                         decode=off, slow-share=0..1, slow-factor=1..1000, slow-seed=N"
                     )));
                 }
             }
         }
         Ok(config)
+    }
+}
+
+impl Config {
+    /// Whether a batch is one of the slow ones.
+    fn is_slow(&self, number: u64) -> bool {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.slow_seed.to_le_bytes());
+        key[8..].copy_from_slice(&number.to_le_bytes());
+        let hash = blake3::hash(&key);
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        // Drawn from 2^32 values, so each millionth is hit to one part in four thousand.
+        u32::from_le_bytes([a, b, c, d]) % MILLION < self.slow_millionths
     }
 }
 
@@ -79,6 +109,8 @@ pub struct Synthetic {
     spec: Spec,
     /// When the device will have computed all that it was given.
     free: Instant,
+    /// Batches begun.
+    begun: u64,
 }
 
 impl Synthetic {
@@ -108,7 +140,22 @@ impl Synthetic {
             config,
             spec,
             free: Instant::now(),
+            begun: 0,
         }
+    }
+
+    /// How long the device computes the next batch. Which batches are slow depends on their number
+    /// alone: the same ones in every run, and a second attempt elsewhere need not be slow too.
+    fn device_time(&mut self, pixels: usize) -> Duration {
+        let number = self.begun;
+        self.begun += 1;
+        let micros = pixels as f64 / 1e6 * self.config.ms_per_megapixel as f64 * 1e3;
+        let times = if self.config.is_slow(number) {
+            self.config.slow_factor
+        } else {
+            1
+        };
+        Duration::from_micros(micros as u64).saturating_mul(times)
     }
 }
 
@@ -139,9 +186,8 @@ impl Encoder for Synthetic {
                 reason,
             });
         }
-        let megapixels = (batch * frames * height * width) as f64 / 1e6;
-        let micros = megapixels * self.config.ms_per_megapixel as f64 * 1e3;
-        self.free = self.free.max(Instant::now()) + Duration::from_micros(micros as u64);
+        let takes = self.device_time(batch * frames * height * width);
+        self.free = self.free.max(Instant::now()) + takes;
         let done = self.free;
         let computed = move || {
             thread::sleep(done.saturating_duration_since(Instant::now()));
@@ -216,4 +262,55 @@ fn cell_mean(pixels: &Pixels, [element, frame, top, left]: [usize; 4], colour: u
         };
     }
     sum / (CELL * CELL) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_slow_batches_is_met_and_always_the_same() {
+        let config: Config = "slow-share=0.05,slow-factor=10".parse().unwrap();
+        let slow = |config: &Config| {
+            let slow = (0..20_000).filter(|&number| config.is_slow(number));
+            slow.collect::<Vec<u64>>()
+        };
+        let first = slow(&config);
+        // Of 20,000 draws the standard deviation is 31; this is four of them.
+        assert!((876..=1124).contains(&first.len()), "{}", first.len());
+        assert_eq!(first, slow(&config));
+        let other = "slow-share=0.05,slow-seed=1".parse().unwrap();
+        assert_ne!(first, slow(&other));
+        assert!(slow(&Config::default()).is_empty());
+    }
+
+    #[test]
+    fn slow_batches_take_so_many_times_longer() {
+        let options = "ms-per-megapixel=100,slow-share=0.5,slow-factor=7";
+        let mut model = Synthetic::new(options.parse().unwrap());
+        let times: Vec<u128> = (0..64)
+            .map(|_| model.device_time(500_000).as_millis())
+            .collect();
+        assert!(
+            times.iter().all(|time| [50, 350].contains(time)),
+            "{times:?}"
+        );
+        assert!(times.contains(&50) && times.contains(&350), "{times:?}");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_advice() {
+        for bad in [
+            "slow-share=2",
+            "slow-share=x",
+            "slow-factor=0",
+            "slow-seed=-1",
+        ] {
+            let error = bad.parse::<Config>().unwrap_err().to_string();
+            assert!(
+                error.contains(bad) && error.contains("slow-share=0..1"),
+                "{error}"
+            );
+        }
+    }
 }

@@ -32,16 +32,16 @@ const COMMENT: usize = 65_533;
 
 /// One photo.
 #[derive(Clone, Debug)]
-pub(super) struct Photo {
-    pub(super) bytes: Bytes,
+pub(crate) struct Photo {
+    pub(crate) bytes: Bytes,
     /// With its EXIF orientation applied.
-    pub(super) size: Size,
+    pub(crate) size: Size,
 }
 
 /// Photos and what a reader of the figures must know of them.
-pub(super) struct Photos {
-    pub(super) photos: Vec<Photo>,
-    pub(super) about: String,
+pub(crate) struct Photos {
+    pub(crate) photos: Vec<Photo>,
+    pub(crate) about: String,
 }
 
 impl Photos {
@@ -49,7 +49,7 @@ impl Photos {
     ///
     /// # Errors
     /// Where the folder has no usable image.
-    pub(super) fn open(
+    pub(crate) fn open(
         folder: Option<&Path>,
         bytes: Option<usize>,
         seed: u64,

@@ -7,6 +7,8 @@ use std::{fs, time::Duration};
 pub(crate) struct Usage {
     /// User and system time since it started, in all its threads.
     pub(crate) cpu: Duration,
+    /// The part of that in the kernel.
+    pub(crate) system: Duration,
     /// Resident memory, in bytes.
     pub(crate) resident: u64,
 }
@@ -44,10 +46,12 @@ impl Process {
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        let time = |count: u64| Duration::from_secs_f64(count as f64 / ticks.max(1) as f64);
         match (fields.first(), number(11), number(12), number(21)) {
             (Some(&("Z" | "X")), ..) => Self::Ended,
             (Some(_), Some(user), Some(system), Some(pages)) => Self::Alive(Usage {
-                cpu: Duration::from_secs_f64((user + system) as f64 / ticks.max(1) as f64),
+                cpu: time(user + system),
+                system: time(system),
                 resident: pages * page,
             }),
             _ => Self::Unknown,
@@ -73,6 +77,7 @@ mod tests {
                     184467 1 1";
         let usage = Usage {
             cpu: Duration::from_secs(2),
+            system: Duration::from_millis(500),
             resident: 4_096_000,
         };
         assert_eq!(Process::parse(stat, 100, 4096), Process::Alive(usage));

@@ -11,6 +11,7 @@ mod failover;
 mod fleet;
 mod order;
 mod service;
+mod trainer;
 
 use std::path::Path;
 
