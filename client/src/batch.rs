@@ -1,5 +1,7 @@
 //! What the trainer gets.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use preheat_proto::DType;
 
@@ -35,6 +37,9 @@ pub struct SampleInfo {
     pub transform: Transform,
     /// Key of its posterior draw.
     pub seed: u64,
+    /// What travels with it, name and content: captions, classes, metadata. Of the sample that was
+    /// delivered, not of one that it stands in for.
+    pub parts: Vec<(Arc<str>, Bytes)>,
 }
 
 /// Latents of equal shape, contiguous, little-endian.
@@ -52,6 +57,12 @@ impl Batch {
     /// The ids of its samples, in order.
     pub fn ids(&self) -> Vec<u64> {
         self.samples.iter().map(|sample| sample.id).collect()
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let parts = self.samples.iter().flat_map(|sample| &sample.parts);
+        self.latents.data.len() + parts.map(|(_, content)| content.len()).sum::<usize>()
     }
 }
 

@@ -6,7 +6,7 @@ use preheat_proto::{DType, Filter, Posterior, Scale};
 
 pub use crate::plan::{Crop, Shuffle, Tail};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
-use crate::{error::Error, security::Security, state::State};
+use crate::{dataset::Check, error::Error, security::Security, state::State};
 
 /// Sides of output images are multiples of one of these.
 pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
@@ -56,8 +56,13 @@ pub enum BadSamples {
 /// A run of the loader.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Folder of images, searched recursively.
+    /// Where the samples are: a folder, or a URI. See [`Source`](crate::Source).
     pub dataset: PathBuf,
+    /// The file of the dataset's index, made where there is none; `None` for one in the user's cache
+    /// folder.
+    pub index: Option<PathBuf>,
+    /// Whether to compare the index with the dataset.
+    pub index_check: Check,
     /// Where the replicas are, or a balancer in front of them: `http://gpu-1:7000`, or `https://...`
     /// where they speak TLS; several, separated by commas; `dns+http://name:port` for every address
     /// of a name; `file:path` for a list that is followed as it changes. See [`crate::balance`].
@@ -136,6 +141,8 @@ impl Config {
     ) -> Self {
         Self {
             dataset: dataset.into(),
+            index: None,
+            index_check: Check::Always,
             endpoint: endpoint.into(),
             security: Security::default(),
             model: model.into(),

@@ -24,7 +24,7 @@ pub mod wire;
 
 pub use batch::{Batch, Latents, SampleInfo};
 pub use config::{BadSamples, Config, Crop, Shuffle, Tail};
-pub use dataset::{Dataset, Progress};
+pub use dataset::{Check, Dataset, Progress, Source};
 pub use error::Error;
 pub use loader::{DataLoader, Epoch};
 pub use model::Model;

@@ -97,7 +97,7 @@ impl DataLoader {
     /// model that is not there or cannot do what is asked, a state of another run.
     pub fn new(config: Config) -> Result<Self, Error> {
         config.check()?;
-        let dataset = Dataset::open(&config.dataset, config.bad_samples, &|_| {})?;
+        let dataset = Dataset::open(&config, config.bad_samples, &|_| {})?;
         Self::with_dataset(config, Arc::new(dataset))
     }
 

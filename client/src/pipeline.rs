@@ -102,7 +102,7 @@ fn prepare(runtime: &Handle, run: Arc<Run>, job: Job, mut admission: Admission) 
     let (sender, result) = flume::bounded(1);
     let task = runtime.spawn(async move {
         let batch = run.prepare(&job).await;
-        let kept = batch.as_ref().map_or(0, |batch| batch.latents.data.len());
+        let kept = batch.as_ref().map_or(0, Batch::bytes);
         admission.shrink(kept as u64);
         let prepared = Prepared {
             ready: run.recorder.ready(),

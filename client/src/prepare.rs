@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use futures::future::join_all;
 use preheat_proto::Error as CallError;
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     batch::{Batch, Latents, SampleInfo, Tensor, join},
     config::BadSamples,
-    dataset::Dataset,
+    dataset::{Dataset, Sample},
     embed::{Embedder, Item},
     error::Error,
     model::Model,
@@ -54,13 +54,17 @@ struct Place {
     tries: u32,
 }
 
-type Filled = Result<(Place, Tensor), Error>;
+/// What travels with a sample.
+type Parts = Vec<(Arc<str>, Bytes)>;
+/// A sample's latent, and its parts.
+type Encoded = (Tensor, Parts);
+type Filled = Result<(Place, Encoded), Error>;
 
 impl Run {
     /// Bytes that a batch holds at most: its files and its latents.
     pub(crate) fn cost_bytes(&self, planned: &PlannedBatch) -> u64 {
         let files = planned.positions.iter();
-        let files: u64 = files.map(|one| self.dataset.file_bytes(one.sample)).sum();
+        let files: u64 = files.map(|one| self.dataset.bytes(one.sample)).sum();
         let one = self.model.tensor_bytes(planned.size).unwrap_or(usize::MAX);
         files.saturating_add((planned.positions.len() as u64).saturating_mul(one as u64))
     }
@@ -82,7 +86,7 @@ impl Run {
         let expected = self.model.expected(job.planned.size);
         let (samples, tensors): (Vec<_>, Vec<_>) = filled
             .into_iter()
-            .map(|(place, tensor)| (self.describe(job, place), tensor))
+            .map(|(place, (tensor, parts))| (self.describe(job, place, parts), tensor))
             .unzip();
         let bytes = preheat_proto::dtype::tensor_bytes(&expected.shape, expected.dtype);
         let [channels, height, width] = expected.shape[..] else {
@@ -185,48 +189,45 @@ impl Run {
         &self,
         job: &Job,
         places: &[Place],
-    ) -> Result<Vec<Result<Tensor, String>>, CallError> {
+    ) -> Result<Vec<Result<Encoded, String>>, CallError> {
         let read = join_all(places.iter().map(|place| self.read(place.sample))).await;
         let mut items = Vec::with_capacity(places.len());
-        for (place, payload) in places.iter().zip(&read) {
-            if let Ok(payload) = payload {
+        let mut parts = Vec::with_capacity(places.len());
+        for (place, read) in places.iter().zip(read) {
+            parts.push(read.map(|Sample { image, parts }| {
                 items.push(Item {
                     id: place.sample,
                     seed: self.plan.posterior_seed(job.epoch, place.sample),
                     transform: place.transform,
-                    payload: payload.clone(),
+                    payload: image,
                 });
-            }
+                parts
+            }));
         }
-        let read: Vec<_> = read.into_iter().map(|one| one.map(drop)).collect();
         let chunk = self
             .embedder
             .embed(job.planned.size, items, job.needed_at)
             .await?;
         let mut encoded = chunk.tensors.into_iter();
-        Ok(read
+        Ok(parts
             .into_iter()
-            .map(|read| {
-                read?;
+            .map(|parts| {
+                let parts = parts?;
                 let offset = encoded
                     .next()
                     .unwrap_or_else(|| Err("not answered".into()))?;
-                Ok(Tensor {
-                    buffer: chunk.latents.clone(),
-                    offset,
-                })
+                let buffer = chunk.latents.clone();
+                Ok((Tensor { buffer, offset }, parts))
             })
             .collect())
     }
 
-    async fn read(&self, sample: u64) -> Result<Bytes, String> {
+    async fn read(&self, sample: u64) -> Result<Sample, String> {
         let (bytes, most) = (self.dataset.file_bytes(sample), self.model.chunk_bytes());
         if bytes > most {
             return Err(format!("has {bytes} bytes, and the replica takes {most}"));
         }
-        let dataset = self.dataset.clone();
-        let read = spawn_blocking(move || dataset.read(sample)).await;
-        read.unwrap_or_else(|error| Err(format!("cannot read: {error}")))
+        self.dataset.read(sample).await
     }
 
     /// Tries the samples that follow in the bucket's epoch order: the same ones whenever and
@@ -281,7 +282,7 @@ impl Run {
         }
     }
 
-    fn describe(&self, job: &Job, place: Place) -> SampleInfo {
+    fn describe(&self, job: &Job, place: Place, parts: Parts) -> SampleInfo {
         let replaced = place.position.sample;
         let substitute_of = (place.tries > 0).then_some(replaced);
         if substitute_of.is_some() {
@@ -294,6 +295,7 @@ impl Run {
             substitute_of,
             transform: place.transform,
             seed: self.plan.posterior_seed(job.epoch, place.sample),
+            parts,
         }
     }
 }

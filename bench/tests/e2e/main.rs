@@ -54,6 +54,7 @@ fn config(folder: &TempDir, replica: &Replica) -> Config {
         bucket_step: 8,
         crop: Crop::Random,
         flip: true,
+        index: Some(folder.path().join("photos.index")),
         ..Config::new(folder.path(), replica.endpoint(), "vae")
     }
 }

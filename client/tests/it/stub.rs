@@ -295,7 +295,7 @@ pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
             drawn.flip.into(),
         ];
         assert_eq!(sample.key, loader.dataset().key(sample.id));
-        let file = std::fs::read(loader.dataset().path(sample.id)).unwrap();
+        let file = std::fs::read(loader.dataset().path(sample.id).unwrap()).unwrap();
         let digest = digest(&file, &fields);
         assert!(
             latent.iter().eq(digest.iter().cycle().take(bytes)),
