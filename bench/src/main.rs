@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use preheat_bench::{demo, encode, fleet, load, wire};
+use preheat_bench::{demo, encode, fleet, index, load, wire};
 
 /// As in `preheat-server`: buffers of many megabytes come and go with every layer and every call, and
 /// the system's allocator gives each back and faults it in again.
@@ -29,6 +29,8 @@ enum Command {
     Encode(encode::Args),
     /// The balancer against simulated replicas, beside other policies and the fluid optimum.
     Fleet(fleet::Args),
+    /// Builds, shows and verifies the index of a dataset.
+    Index(index::Args),
     /// What an endpoint stands: latency and goodput by offered load, and where its knee is.
     Load(load::Args),
     /// What messages between loader and replica cost, beside plain sockets and plain tonic.
@@ -47,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args)?,
         Command::Encode(args) => encode::run(&args)?,
         Command::Fleet(args) => fleet::run(&args)?,
+        Command::Index(args) => index::run(&args)?,
         Command::Load(args) => load::run(&args)?,
         Command::Wire(args) => wire::run(&args)?,
         Command::Replica(args) => return preheat_server::run(args),
