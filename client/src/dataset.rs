@@ -1,7 +1,10 @@
 //! Where bytes come from: an index of all samples, small enough to hold for millions of them.
 
 mod folder;
+pub mod format;
 mod probe;
+pub mod sample;
+pub mod store;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +16,11 @@ use std::{
 use bytes::Bytes;
 use preheat_proto::limits;
 
+pub use self::{
+    format::{Columns, Format},
+    sample::{Found, Located, Part, Sample, Shard, Span},
+    store::{Store, StoreOptions},
+};
 use crate::{config::BadSamples, error::Error, plan::Size};
 
 /// Bytes of one file: what fits a message beside its metadata.
