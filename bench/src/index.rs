@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use preheat_client::{
     BadSamples, Check, Dataset, Progress, Source,
-    dataset::{Shard, format::Format, index::Index},
+    dataset::{Shard, index::Index},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -83,12 +83,7 @@ impl Where {
         let path = match &self.index {
             Some(path) => path.clone(),
             None => {
-                let (store, format) = runtime()?.block_on(async {
-                    let store = source.open_store()?;
-                    let format = Format::detect(&store).await?;
-                    Ok::<_, preheat_client::Error>((store, format))
-                })?;
-                let path = source.index_path(&store, &format);
+                let path = source.index_path(&source.open_store()?);
                 path.context("there is no cache folder: give the index with --index")?
             }
         };
@@ -106,7 +101,7 @@ impl Where {
         let source = self.source(Check::Never);
         let shards = runtime()?.block_on(async {
             let store = source.open_store()?;
-            Format::detect(&store).await?.shards(&store).await
+            source.find_format(&store).await?.shards(&store).await
         });
         Ok(shards?)
     }

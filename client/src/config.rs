@@ -6,7 +6,12 @@ use preheat_proto::{DType, Filter, Posterior, Scale};
 
 pub use crate::plan::{Crop, Shuffle, Tail};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
-use crate::{dataset::Check, error::Error, security::Security, state::State};
+use crate::{
+    dataset::{Check, Format, StoreOptions},
+    error::Error,
+    security::Security,
+    state::State,
+};
 
 /// Sides of output images are multiples of one of these.
 pub const BUCKET_STEPS: [u32; 4] = [8, 16, 32, 64];
@@ -58,6 +63,10 @@ pub enum BadSamples {
 pub struct Config {
     /// Where the samples are: a folder, or a URI. See [`Source`](crate::Source).
     pub dataset: PathBuf,
+    /// How to reach them, where they are elsewhere.
+    pub store: StoreOptions,
+    /// How they lie there; `None` to find out.
+    pub format: Option<Format>,
     /// The file of the dataset's index, made where there is none; `None` for one in the user's cache
     /// folder.
     pub index: Option<PathBuf>,
@@ -141,6 +150,8 @@ impl Config {
     ) -> Self {
         Self {
             dataset: dataset.into(),
+            store: StoreOptions::default(),
+            format: None,
             index: None,
             index_check: Check::Always,
             endpoint: endpoint.into(),

@@ -1,11 +1,10 @@
 //! Where bytes come from: a store, how samples lie in it, and an index of all of them.
 
-mod folder;
 pub mod format;
 pub mod index;
 mod map;
 mod probe;
-mod sample;
+pub mod sample;
 mod source;
 pub mod store;
 
@@ -18,19 +17,26 @@ use std::{
 
 use preheat_proto::limits;
 use tempfile::TempDir;
-use tokio::runtime;
+use tokio::{runtime, sync::Semaphore};
 
-use self::{format::Format, store::Store};
 pub use self::{
+    format::{Columns, Format},
     index::{Index, MAX_SAMPLES, Progress},
     map::Map,
     sample::{Found, Located, Part, Sample, Shard, Span},
     source::{Check, Source},
+    store::{Store, StoreOptions},
 };
 use crate::{config::BadSamples, error::Error, plan::Size};
 
 /// Bytes of one file: what fits a message beside its metadata.
 pub const MAX_FILE_BYTES: u64 = (limits::MAX_MESSAGE_BYTES - 2 * limits::MAX_META_BYTES) as u64;
+/// Samples read at once. A read may keep a thread that waits for another one, to read a local file: a
+/// runtime that reads needs twice as many threads for blocking, or they all wait.
+pub const MAX_READS: usize = 64;
+/// Threads for blocking while shards are scanned: as many as all scans keep waiting at once (each reads
+/// up to 32 headers in threads), and as many again for what they wait for. Few are ever started.
+const SCAN_THREADS: usize = 2 * 32 * index::MAX_SCANS;
 
 /// What the index knows of one file: its bytes and its size in pixels, or why it is bad.
 type Probed = (u64, Result<Size, String>);
@@ -43,6 +49,7 @@ pub struct Dataset {
     format: Format,
     index: Arc<Index>,
     bad: Arc<OnceLock<BTreeMap<u64, String>>>,
+    reads: Arc<Semaphore>,
     /// Where the index is, if nothing else could be written to.
     _folder: Option<Arc<TempDir>>,
 }
@@ -64,18 +71,14 @@ impl Dataset {
         let (format, index, folder) = on_a_runtime(async {
             // Connections belong to the runtime that made them: those of reading are made later.
             let store = source.open_store()?;
-            let format = match source.format.clone() {
-                Some(format) => format,
-                None => Format::detect(&store).await?,
-            };
-            let (index, folder) = source.index(&store, &format, progress).await?;
-            Ok((format, index, folder))
+            source.resolve(&store, progress).await
         })?;
         let dataset = Self {
             store: source.open_store()?,
             format,
             index: Arc::new(index),
             bad: Arc::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
             _folder: folder.map(Arc::new),
         };
         if dataset.is_empty() {
@@ -130,7 +133,7 @@ impl Dataset {
 
     /// Where a sample's file is, if the dataset is a folder of images on this machine.
     pub fn path(&self, id: u64) -> Option<PathBuf> {
-        (self.format == Format::Folder)
+        matches!(self.format, Format::Folder)
             .then(|| self.store.local_path(self.key(id)))
             .flatten()
     }
@@ -168,6 +171,7 @@ impl Dataset {
     /// # Errors
     /// In words, if it cannot be read or is not what it was.
     pub async fn read(&self, id: u64) -> Result<Sample, String> {
+        let _read = self.reads.acquire().await.map_err(|e| e.to_string())?;
         let entry = self.index.entry(id)?;
         let located = Located {
             key: entry.key,
@@ -188,6 +192,7 @@ fn on_a_runtime<T: Send>(
         let run = move || {
             let mut builder = runtime::Builder::new_multi_thread();
             let builder = builder.thread_name("preheat-index").enable_all();
+            let builder = builder.max_blocking_threads(SCAN_THREADS);
             builder.build().map_err(failed)?.block_on(future)
         };
         let thread = thread::Builder::new().spawn_scoped(scope, run);

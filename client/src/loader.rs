@@ -11,7 +11,7 @@ use crate::{
     balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
     batch::Batch,
     config::{BadSamples, Config},
-    dataset::Dataset,
+    dataset::{Dataset, MAX_READS},
     embed::Embedder,
     error::Error,
     model::Model,
@@ -28,8 +28,8 @@ use crate::{
 const WORKER_THREADS: usize = 2;
 /// Chunks that wait for a replica at once: more than any window has in it.
 const MAX_QUEUED: usize = 1 << 22;
-/// Files read at once.
-const READ_THREADS: usize = 16;
+/// Threads for blocking: every sample that is read may keep one, which waits for another.
+const READ_THREADS: usize = 2 * MAX_READS;
 
 /// Delivers a run's batches, in order, from inside the trainer's process.
 ///

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -67,117 +68,148 @@ impl Source {
 
     /// Where the index of this dataset is: as configured, or in the user's cache folder; `None` where
     /// there is no such folder.
-    pub fn index_path(&self, store: &Store, format: &Format) -> Option<PathBuf> {
-        self.index.clone().or_else(|| in_cache(store, format))
+    pub fn index_path(&self, store: &Store) -> Option<PathBuf> {
+        self.index.clone().or_else(|| self.in_cache(store))
     }
 
-    /// What the dataset's index is, made or brought up to date where it needs be.
-    pub(super) async fn index(
+    /// How samples lie in it: as configured, or found out.
+    ///
+    /// # Errors
+    /// As [`Format::detect`].
+    pub async fn find_format(&self, store: &Store) -> Result<Format, Error> {
+        match &self.format {
+            Some(format) => Ok(format.clone()),
+            None => Format::detect(store).await,
+        }
+    }
+
+    /// How samples lie in it, and the index, made or brought up to date where it needs be.
+    pub(super) async fn resolve(
         &self,
         store: &Store,
-        format: &Format,
         progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<(Index, Option<TempDir>), Error> {
-        let name = format!("{format:?}");
-        let path = self.index_path(store, format);
-        let mut shards = None;
-        if let Some(path) = &path {
-            let index = usable(path, &name)?;
-            if self.check == Check::Never
-                && let Some(index) = index
-            {
-                return Ok((index, None));
-            }
-            let listed = shards.insert(listed(store, format).await?);
-            if let Some(index) = index.filter(|index| fits(index, listed)) {
-                return Ok((index, None));
-            }
+    ) -> Result<(Format, Index, Option<TempDir>), Error> {
+        let path = self.index_path(store);
+        if self.check == Check::Never
+            && let Some(path) = &path
+            && let Some(index) = usable(path)?
+            && let Some(format) = self.format_of(&index)
+        {
+            return Ok((format, index, None));
         }
-        let shards = match shards {
-            Some(shards) => shards,
-            None => listed(store, format).await?,
-        };
+        let format = self.find_format(store).await?;
+        let mut shards = format.shards(store).await?;
+        shards.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let from = (store, &format);
         let failed = match &path {
-            Some(path) => match Builder::begin(path, &name).await {
-                Ok(builder) => {
-                    // Whoever held the lock before may have built it.
-                    if let Some(index) = usable(path, &name)?.filter(|index| fits(index, &shards)) {
-                        return Ok((index, None));
-                    }
-                    let index = build((store, format), builder, shards, progress).await?;
-                    return Ok((index, None));
-                }
+            Some(path) => match self.bring_up(path, from, &shards, progress).await? {
+                Ok(index) => return Ok((format, index, None)),
                 Err(error) if self.index.is_some() => return Err(error),
                 Err(error) => error.to_string(),
             },
             None => "there is no home folder".to_owned(),
         };
-        let folder = TempDir::with_prefix("preheat-");
-        let folder = folder.map_err(|error| {
-            let reason =
-                format!("its index has no place: {failed}; nor in the temporary folder: {error}");
-            Error::dataset(store.uri(), reason)
-        })?;
-        tracing::warn!(
-            dataset = store.uri(),
-            failed,
-            "the index cannot be kept and is made anew for every run: name a file for it"
-        );
-        let builder = Builder::begin(&folder.path().join("index"), &name).await?;
-        let index = build((store, format), builder, shards, progress).await?;
-        Ok((index, Some(folder)))
+        let (index, folder) = temporary(from, shards, &failed, progress).await?;
+        Ok((format, index, Some(folder)))
     }
-}
 
-/// The shards in the order in which an index has them.
-async fn listed(store: &Store, format: &Format) -> Result<Vec<Shard>, Error> {
-    let mut shards = format.shards(store).await?;
-    shards.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(shards)
+    /// The format of an index, if it is the one that is wanted.
+    fn format_of(&self, index: &Index) -> Option<Format> {
+        match &self.format {
+            Some(format) => (format.describe() == index.format()).then(|| format.clone()),
+            None => Format::named(index.format()),
+        }
+    }
+
+    /// The index at a path, as it is or built. The inner error: that nothing can be written there.
+    async fn bring_up(
+        &self,
+        path: &Path,
+        (store, format): (&Store, &Format),
+        shards: &[Shard],
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Result<Index, Error>, Error> {
+        let wanted = format.describe();
+        let fitting = || {
+            let index = usable(path)?;
+            Ok(index.filter(|index| index.format() == wanted && fits(index, shards)))
+        };
+        if let Some(index) = fitting()? {
+            return Ok(Ok(index));
+        }
+        let builder = match Builder::begin(path, &wanted).await {
+            Ok(builder) => builder,
+            Err(error) => return Ok(Err(error)),
+        };
+        // Whoever held the lock before may have built it.
+        if let Some(index) = fitting()? {
+            return Ok(Ok(index));
+        }
+        build((store, format), builder, shards, progress)
+            .await
+            .map(Ok)
+    }
+
+    fn in_cache(&self, store: &Store) -> Option<PathBuf> {
+        let cache = env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(env::home_dir()?.join(".cache")))?;
+        // The same folder by another path is the same dataset; other objects in it are another.
+        let folder = self.uri.canonicalize().ok();
+        let place = folder.map_or_else(|| store.uri().into(), |path| path.display().to_string());
+        let (objects, endpoint) = (&self.store.objects, &self.store.endpoint);
+        let format = self.format.as_ref().map(Format::describe);
+        let what = format!("{VERSION} {place:?} {objects:?} {endpoint:?} {format:?}");
+        let name = format!("{}.index", &blake3::hash(what.as_bytes()).to_hex()[..32]);
+        Some(cache.join("preheat").join(name))
+    }
 }
 
 async fn build(
     from: (&Store, &Format),
     mut builder: Builder,
-    shards: Vec<Shard>,
+    shards: &[Shard],
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Index, Error> {
-    scan(from, &mut builder, &shards, progress).await?;
-    builder.finish(shards)
+    scan(from, &mut builder, shards, progress).await?;
+    builder.finish(shards.to_vec())
+}
+
+/// An index that is gone with its folder.
+async fn temporary(
+    (store, format): (&Store, &Format),
+    shards: Vec<Shard>,
+    failed: &str,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(Index, TempDir), Error> {
+    let folder = TempDir::with_prefix("preheat-").map_err(|error| {
+        let reason =
+            format!("its index has no place: {failed}; nor in the temporary folder: {error}");
+        Error::dataset(store.uri(), reason)
+    })?;
+    tracing::warn!(
+        dataset = store.uri(),
+        failed,
+        "the index cannot be kept and is made anew for every run: name a file for it"
+    );
+    let builder = Builder::begin(&folder.path().join("index"), &format.describe()).await?;
+    let index = build((store, format), builder, &shards, progress).await?;
+    Ok((index, folder))
 }
 
 /// The index at `path`, if it can be used; an error if something else is there.
-fn usable(path: &Path, format: &str) -> Result<Option<Index>, Error> {
+fn usable(path: &Path) -> Result<Option<Index>, Error> {
     let name = path.display();
     match Index::read(path) {
-        Ok(index) if index.format() == format => Ok(Some(index)),
-        Ok(index) => {
-            let (before, now) = (index.format(), format);
-            tracing::info!(index = %name, before, now, "made for something else: building it anew");
-            Ok(None)
-        }
+        Ok(index) => Ok(Some(index)),
         Err(fault @ Fault::Foreign) => Err(Error::dataset(name.to_string(), fault.to_string())),
-        Err(Fault::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(Fault::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(fault) => {
             tracing::warn!(index = %name, %fault, "building it anew");
             Ok(None)
         }
     }
-}
-
-fn in_cache(store: &Store, format: &Format) -> Option<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| Some(env::home_dir()?.join(".cache")))?;
-    // The same folder by another path is the same dataset.
-    let whole = store
-        .local_path("")
-        .and_then(|path| path.canonicalize().ok());
-    let uri = whole.map_or_else(|| store.uri().into(), |path| path.display().to_string());
-    let hash = blake3::hash(format!("{VERSION} {uri} {format:?}").as_bytes());
-    let name = format!("{}.index", &hash.to_hex()[..32]);
-    Some(cache.join("preheat").join(name))
 }
 
 impl From<&Path> for Source {
@@ -195,6 +227,8 @@ impl From<&str> for Source {
 impl From<&Config> for Source {
     fn from(config: &Config) -> Self {
         Self {
+            store: config.store.clone(),
+            format: config.format.clone(),
             index: config.index.clone(),
             check: config.index_check,
             ..Self::new(&config.dataset)

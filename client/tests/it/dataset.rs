@@ -3,9 +3,17 @@
 use std::sync::Mutex;
 
 use image::ImageFormat;
-use preheat_client::{BadSamples, Check, Dataset, Source, plan::Size};
+use preheat_client::{
+    BadSamples, Check, DataLoader, Dataset, Source,
+    dataset::{Columns, Format, Index, Sample},
+    plan::Size,
+};
 
-use crate::photos::{Photos, encode, exif, png, with_segment};
+use crate::{
+    formats::formats,
+    photos::{Photos, encode, exif, png, with_segment},
+    stub::Stub,
+};
 
 /// What is said of this path below the photos.
 fn refused(photos: &Photos, path: &str) -> String {
@@ -13,6 +21,12 @@ fn refused(photos: &Photos, path: &str) -> String {
     source.uri = photos.root().join(path);
     let opened = Dataset::open(source, BadSamples::Fail, &|_| {});
     opened.unwrap_err().to_string()
+}
+
+fn read(dataset: &Dataset, id: u64) -> Result<Sample, String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(dataset.read(id))
 }
 
 /// Shards that were scanned, and how many there are.
@@ -207,5 +221,99 @@ fn an_index_without_a_place_is_an_error_that_says_so() {
     assert!(
         error.contains("name another place for the index"),
         "{error}"
+    );
+}
+
+#[test]
+fn every_format_comes_through_the_index() {
+    for name in ["webdataset", "mds", "mds-zstd", "datasets", "parquet-paged"] {
+        let photos = Photos::new(0);
+        let mut source = photos.source();
+        source.uri = formats().join(name);
+        let (dataset, scans, total) = scanned(source.clone());
+        assert!(scans == total && total > 0, "{name}");
+        assert_eq!(dataset.index().verify(), Ok(()), "{name}");
+        let again = scanned(source.clone());
+        assert_eq!((again.1, again.0.fingerprint()), (0, dataset.fingerprint()));
+        // By the name in the index, without a look at the store.
+        source.check = Check::Never;
+        let unchecked = scanned(source).0;
+        for id in 0..dataset.len() {
+            let sample = read(&unchecked, id).unwrap();
+            let parts: usize = sample.parts.iter().map(|(_, content)| content.len()).sum();
+            assert_eq!(sample.image.len() as u64, dataset.file_bytes(id), "{name}");
+            assert!(parts > 0, "{name}: {} has no parts", dataset.key(id));
+            let (width, height) = image::load_from_memory(&sample.image)
+                .map(|image| (image.width(), image.height()))
+                .unwrap();
+            let size = dataset.size(id).unwrap();
+            let sides = [(width, height), (height, width)];
+            assert!(sides.contains(&(size.width, size.height)), "{name} {size}");
+        }
+        assert_eq!(dataset.path(0), None);
+    }
+}
+
+#[test]
+fn other_columns_are_another_index() {
+    let photos = Photos::new(0);
+    let mut source = photos.source();
+    source.uri = formats().join("datasets");
+    let all = scanned(source.clone()).0;
+    let none = Columns {
+        parts: Some(Vec::new()),
+        ..Columns::default()
+    };
+    source.format = Some(Format::named("parquet").unwrap().with_columns(none));
+    source.check = Check::Never;
+    let (bare, scans, total) = scanned(source);
+    assert_eq!((scans, bare.len()), (total, all.len()));
+    assert!(read(&bare, 0).unwrap().parts.is_empty());
+    assert!(!read(&all, 0).unwrap().parts.is_empty());
+    assert_ne!(bare.fingerprint(), all.fingerprint());
+}
+
+#[test]
+fn captions_come_out_with_the_batch() {
+    let (photos, stub) = (Photos::new(0), Stub::answering());
+    for name in ["webdataset", "datasets"] {
+        let mut config = photos.config(&stub.uri());
+        config.dataset = formats().join(name);
+        let mut loader = DataLoader::new(config).unwrap();
+        let mut seen = 0;
+        while let Some(batch) = loader.next_batch().unwrap() {
+            for sample in batch.samples {
+                let stored = read(loader.dataset(), sample.id).unwrap();
+                assert_eq!(sample.parts, stored.parts, "{}", sample.key);
+                seen += u64::from(!sample.padding && !sample.parts.is_empty());
+            }
+        }
+        assert_eq!(seen, loader.dataset().len(), "{name}");
+    }
+}
+
+#[test]
+fn an_index_opens_by_itself() {
+    let photos = albums(2);
+    let dataset = scanned(photos.source()).0;
+    let index = Index::open(&photos.source().index.unwrap()).unwrap();
+    assert_eq!((index.len(), index.format()), (6, "folder"));
+    assert_eq!(index.fingerprint(), dataset.fingerprint());
+    photos.write("a/new.png", &png(9, 33, 44));
+    photos.write("d/new.png", &png(9, 33, 44));
+    std::fs::remove_dir_all(photos.root().join("b")).unwrap();
+    let format = Format::Folder;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let store = photos.source().open_store().unwrap();
+    let now = runtime.block_on(format.shards(&store)).unwrap();
+    let changes = index.changes(&now);
+    assert_eq!(
+        (changes.changed, changes.new, changes.gone),
+        (
+            vec!["a".to_owned()],
+            vec!["d".to_owned()],
+            vec!["b".to_owned()],
+        )
     );
 }

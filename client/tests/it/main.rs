@@ -6,11 +6,15 @@ mod bad_samples;
 mod dataset;
 mod failures;
 mod fleet;
+mod formats;
+mod objects;
 mod order;
 mod photos;
 mod proxy;
 #[cfg(feature = "relay")]
 mod relay;
 mod security;
+mod shards;
+mod stores;
 mod stub;
 mod window;

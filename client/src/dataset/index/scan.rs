@@ -44,7 +44,7 @@ pub(crate) async fn scan(
         let (store, format) = (store.clone(), format.clone());
         AbortOnDropHandle::new(spawn(async move {
             let found = format.scan(&store, &shard).await;
-            let found = found.map_err(|reason| Error::dataset(&shard.path, reason))?;
+            let found = found.map_err(|reason| Error::dataset(store.uri(), reason))?;
             Ok::<_, Error>((pack(&shard, &found)?, shard))
         }))
     });
