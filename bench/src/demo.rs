@@ -80,6 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         bucket_step: 32,
         crop: Crop::Random,
         flip: 0.5,
+        index: Some(unpacked.path().join("photos.index")),
         ..Config::new(&folder, replica.endpoint(), "vae")
     })?;
     let mut sheet = Sheet {

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod demo;
 pub mod encode;
 pub mod fleet;
+pub mod index;
 mod ink;
 pub mod load;
 pub mod photos;

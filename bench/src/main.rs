@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use preheat_bench::{demo, encode, fleet, load, trainer, wire};
+use preheat_bench::{demo, encode, fleet, index, load, trainer, wire};
 
 /// As in `preheat-server`: buffers of many megabytes come and go with every layer and every call, and
 /// the system's allocator gives each back and faults it in again.
@@ -29,6 +29,8 @@ enum Command {
     Encode(encode::Args),
     /// The balancer against simulated replicas, beside other policies and the fluid optimum.
     Fleet(fleet::Args),
+    /// Builds, shows and verifies the index of a dataset.
+    Index(index::Args),
     /// What an endpoint stands: latency and goodput by offered load, and where its knee is.
     Load(load::Args),
     /// Simulated trainers with real loaders: how long they stand still, and what that costs the host.
@@ -52,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args)?,
         Command::Encode(args) => encode::run(&args)?,
         Command::Fleet(args) => fleet::run(&args)?,
+        Command::Index(args) => index::run(&args)?,
         Command::Load(args) => load::run(&args)?,
         Command::Trainer(args) => trainer::run(&args)?,
         Command::Wire(args) => wire::run(&args)?,

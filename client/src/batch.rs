@@ -1,5 +1,7 @@
 //! What the trainer gets.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use preheat_proto::DType;
 
@@ -46,6 +48,9 @@ pub struct SampleInfo {
     pub caption_dropped: bool,
     /// Key of its posterior draw.
     pub seed: u64,
+    /// What travels with it, name and content: captions, classes, metadata. Of the sample that was
+    /// delivered, not of one that it stands in for.
+    pub parts: Vec<(Arc<str>, Bytes)>,
 }
 
 /// Latents of equal shape, contiguous, little-endian.
@@ -73,8 +78,10 @@ impl Batch {
 
     /// Bytes that it keeps in memory.
     pub(crate) fn held_bytes(&self) -> u64 {
-        let samples = self.samples.iter();
-        let samples = samples.map(|one| size_of::<SampleInfo>() + one.key.len());
+        let samples = self.samples.iter().map(|one| {
+            let parts = one.parts.iter().map(|(_, content)| content.len());
+            size_of::<SampleInfo>() + one.key.len() + parts.sum::<usize>()
+        });
         (self.latents.data.len() + samples.sum::<usize>()) as u64
     }
 }

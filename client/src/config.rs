@@ -8,6 +8,7 @@ pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
 use crate::{
     cache::CacheConfig,
+    dataset::{Check, Format, StoreOptions},
     error::Error,
     plan::{Buckets, PlanSpec, Size, TransformSpec},
     security::Security,
@@ -82,8 +83,17 @@ pub enum Bucketing {
 /// A run of the loader.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Folder of images, searched recursively.
+    /// Where the samples are: a folder, or a URI. See [`Source`](crate::Source).
     pub dataset: PathBuf,
+    /// How to reach them, where they are elsewhere.
+    pub store: StoreOptions,
+    /// How they lie there; `None` to find out.
+    pub format: Option<Format>,
+    /// The file of the dataset's index, made where there is none; `None` for one in the user's cache
+    /// folder.
+    pub index: Option<PathBuf>,
+    /// Whether to compare the index with the dataset.
+    pub index_check: Check,
     /// Where the replicas are, or a balancer in front of them: `http://gpu-1:7000`, or `https://...`
     /// where they speak TLS; several, separated by commas; `dns+http://name:port` for every address
     /// of a name; `file:path` for a list that is followed as it changes. See [`crate::balance`].
@@ -191,6 +201,10 @@ impl Config {
     ) -> Self {
         Self {
             dataset: dataset.into(),
+            store: StoreOptions::default(),
+            format: None,
+            index: None,
+            index_check: Check::Always,
             endpoint: endpoint.into(),
             security: Security::default(),
             model: model.into(),

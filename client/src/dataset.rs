@@ -1,19 +1,32 @@
-//! Where bytes come from: an index of all samples, small enough to hold for millions of them.
+//! Where bytes come from: a store, how samples lie in it, and an index of all of them.
 
-mod folder;
+pub mod format;
+pub mod index;
 pub(crate) mod map;
 mod probe;
+pub mod sample;
+mod source;
+pub mod store;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    thread,
 };
 
-use bytes::Bytes;
 use preheat_proto::limits;
+use tempfile::TempDir;
+use tokio::{runtime, sync::Semaphore};
 
+pub use self::{
+    format::{Columns, Format},
+    index::{Index, MAX_SAMPLES, Progress},
+    map::Map,
+    sample::{Found, Located, Part, Sample, Shard, Span},
+    source::{Check, Source},
+    store::{Store, StoreOptions},
+};
 use crate::{
     config::BadSamples,
     error::Error,
@@ -22,140 +35,126 @@ use crate::{
 
 /// Bytes of one file: what fits a message beside its metadata.
 pub const MAX_FILE_BYTES: u64 = (limits::MAX_MESSAGE_BYTES - 2 * limits::MAX_META_BYTES) as u64;
-/// Samples of one dataset.
-pub const MAX_SAMPLES: usize = u32::MAX as usize;
-
-/// How far indexing has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Headers read.
-    pub done: u64,
-    /// Files found.
-    pub total: u64,
-}
+/// Samples read at once. A read may keep a thread that waits for another one, to read a local file: a
+/// runtime that reads needs twice as many threads for blocking, or they all wait.
+pub const MAX_READS: usize = 64;
+/// Threads for blocking while shards are scanned: as many as all scans keep waiting at once (each reads
+/// up to 32 headers in threads), and as many again for what they wait for. Few are ever started.
+const SCAN_THREADS: usize = 2 * 32 * index::MAX_SCANS;
 
 /// What the index knows of one file: its bytes and its size in pixels, or why it is bad.
 type Probed = (u64, Result<Size, String>);
 
-/// A folder of images. A sample's id is its index in the order of the paths.
+/// Samples that can be looked up and read. A sample's id is its index in the order of the shards'
+/// paths and, within each, of the samples. A clone is the same dataset.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    root: PathBuf,
-    /// All keys, one after the other: a million small strings would cost more than their text.
-    keys: String,
-    /// Where each key ends.
-    ends: Vec<u64>,
-    bytes: Vec<u64>,
-    /// 0x0 for a bad one.
-    sizes: Vec<Size>,
-    bad: BTreeMap<u64, String>,
-    /// First id of every run of files of one folder.
-    shard_starts: Vec<u64>,
-    fingerprint: String,
+    store: Store,
+    format: Format,
+    index: Arc<Index>,
+    bad: Arc<OnceLock<BTreeMap<u64, String>>>,
+    reads: Arc<Semaphore>,
+    /// Where the index is, if nothing else could be written to.
+    _folder: Option<Arc<TempDir>>,
 }
 
 impl Dataset {
-    /// Finds all images below `root` and reads their headers, on several threads. `progress` is
-    /// called now and then from any of them.
+    /// Opens a dataset and its index, which is made, or brought up to date, where it needs be, on
+    /// several threads. `progress` is called now and then meanwhile. Blocks; can be used inside a
+    /// runtime, but keeps its thread.
     ///
     /// # Errors
-    /// [`Error::Dataset`] if the folder is missing, unreadable or has no images;
-    /// [`Error::BadSample`] under [`BadSamples::Fail`] for the first file that is no usable image.
+    /// [`Error::Dataset`] if the store cannot be read, has no samples, or the index cannot be
+    /// written; [`Error::BadSample`] under [`BadSamples::Fail`] for the first bad sample.
     pub fn open(
-        root: &Path,
+        source: impl Into<Source>,
         policy: BadSamples,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Self, Error> {
-        let keys = folder::walk(root)?;
-        if keys.len() > MAX_SAMPLES {
-            let reason = format!("has {} images, over {MAX_SAMPLES}", keys.len());
-            return Err(Error::dataset(root.display().to_string(), reason));
+        let source = source.into();
+        let (format, index, folder) = on_a_runtime(async {
+            // Connections belong to the runtime that made them: those of reading are made later.
+            let store = source.open_store()?;
+            source.resolve(&store, progress).await
+        })?;
+        let dataset = Self {
+            store: source.open_store()?,
+            format,
+            index: Arc::new(index),
+            bad: Arc::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+            _folder: folder.map(Arc::new),
+        };
+        if dataset.is_empty() {
+            let reason = "has no samples: none of its shards has an image";
+            return Err(Error::dataset(dataset.store.uri(), reason));
         }
-        let probed = folder::probe_all(root, &keys, progress);
-        let dataset = Self::collect(root, &keys, probed);
         if policy == BadSamples::Fail
-            && let Some((&id, reason)) = dataset.bad.first_key_value()
+            && let Some((id, reason)) = dataset.index.bad().next()
         {
             return Err(Error::BadSample {
                 key: dataset.key(id).to_owned(),
-                reason: reason.clone(),
+                reason: reason.to_owned(),
             });
         }
         Ok(dataset)
     }
 
-    fn collect(root: &Path, keys: &[String], probed: Vec<Probed>) -> Self {
-        let mut dataset = Self {
-            root: root.to_owned(),
-            keys: String::with_capacity(keys.iter().map(String::len).sum()),
-            ends: Vec::with_capacity(keys.len()),
-            bytes: Vec::with_capacity(keys.len()),
-            sizes: Vec::with_capacity(keys.len()),
-            bad: BTreeMap::new(),
-            shard_starts: Vec::new(),
-            fingerprint: String::new(),
-        };
-        let mut hasher = blake3::Hasher::new();
-        let mut folder = None;
-        for (id, (key, (bytes, probed))) in (0_u64..).zip(keys.iter().zip(probed)) {
-            let size = probed.unwrap_or_else(|reason| {
-                dataset.bad.insert(id, reason);
-                Size::new(0, 0)
-            });
-            let parent = key.rsplit_once('/').map_or("", |(parent, _)| parent);
-            if folder.replace(parent) != Some(parent) {
-                dataset.shard_starts.push(id);
-            }
-            dataset.keys.push_str(key);
-            dataset.ends.push(dataset.keys.len() as u64);
-            dataset.bytes.push(bytes);
-            dataset.sizes.push(size);
-            // Lengths first, so that no two lists of samples are the same bytes.
-            hasher.update(&(key.len() as u64).to_le_bytes());
-            hasher.update(key.as_bytes());
-            hasher.update(&bytes.to_le_bytes());
-            hasher.update(&size.width.to_le_bytes());
-            hasher.update(&size.height.to_le_bytes());
-        }
-        dataset.fingerprint = hasher.finalize().to_hex().to_string();
-        dataset
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Number of samples, bad ones included.
     pub fn len(&self) -> u64 {
-        self.sizes.len() as u64
+        self.index.len()
     }
 
-    /// Never: a folder without images cannot be opened.
+    /// Never: a dataset without samples cannot be opened.
     pub fn is_empty(&self) -> bool {
-        self.sizes.is_empty()
+        self.index.is_empty()
     }
 
-    /// Hash of the paths, file sizes and image sizes of all samples.
+    /// Hash of everything that a delivered sequence depends on. See [`Index::fingerprint`].
     pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+        self.index.fingerprint()
     }
 
-    /// Path of a sample, relative to the folder, with `/` between its parts.
+    /// The shards, in the order of their paths' bytes.
+    pub fn shards(&self) -> &[Shard] {
+        self.index.shards()
+    }
+
+    /// Id of the first sample of each shard.
+    pub fn shard_starts(&self) -> &[u64] {
+        self.index.shard_starts()
+    }
+
+    /// What a sample is called: in a folder its path, with `/` between its parts.
     pub fn key(&self, id: u64) -> &str {
-        let at = id as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.keys[start as usize..self.ends[at] as usize]
+        self.index.key(id)
     }
 
-    /// Where a sample's file is.
-    pub fn path(&self, id: u64) -> PathBuf {
-        self.root.join(self.key(id))
+    /// Where a sample's file is, if the dataset is a folder of images on this machine.
+    pub fn path(&self, id: u64) -> Option<PathBuf> {
+        matches!(self.format, Format::Folder)
+            .then(|| self.store.local_path(self.key(id)))
+            .flatten()
     }
 
-    /// Bytes of its file, when it was indexed.
+    /// Bytes of its image, when it was indexed.
     pub fn file_bytes(&self, id: u64) -> u64 {
-        self.bytes[id as usize]
+        self.index.image(id).bytes.into()
+    }
+
+    /// Bytes of its image and of all that travels with it.
+    pub fn bytes(&self, id: u64) -> u64 {
+        self.index.bytes(id)
     }
 
     /// Size of the image with its EXIF orientation applied; `None` for a bad sample.
     pub fn size(&self, id: u64) -> Option<Size> {
-        Some(self.sizes[id as usize]).filter(|size| size.area() > 0)
+        self.index.size(id)
     }
 
     /// The sizes of all samples, in order.
@@ -163,34 +162,27 @@ impl Dataset {
         (0..self.len()).map(|id| self.size(id))
     }
 
-    /// The first id of every shard: here, of every run of files of one folder.
-    pub fn shard_starts(&self) -> &[u64] {
-        &self.shard_starts
-    }
-
     /// The samples that turned out bad while indexing, with reasons.
     pub fn bad(&self) -> &BTreeMap<u64, String> {
-        &self.bad
+        self.bad.get_or_init(|| {
+            let bad = self.index.bad();
+            bad.map(|(id, reason)| (id, reason.to_owned())).collect()
+        })
     }
 
-    /// Reads a sample's file.
+    /// Reads a sample: its image and what travels with it.
     ///
     /// # Errors
-    /// In words, if it cannot be read or is not as long as it was.
-    pub fn read(&self, id: u64) -> Result<Bytes, String> {
-        let expected = self.file_bytes(id);
-        let file = File::open(self.path(id)).map_err(|error| format!("cannot open: {error}"))?;
-        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
-        // One byte more than expected tells a file that has grown, whatever it has grown to.
-        file.take(expected + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| format!("cannot read: {error}"))?;
-        if bytes.len() as u64 != expected {
-            return Err(format!(
-                "has changed since it was indexed with {expected} bytes"
-            ));
-        }
-        Ok(bytes.into())
+    /// In words, if it cannot be read or is not what it was.
+    pub async fn read(&self, id: u64) -> Result<Sample, String> {
+        let _read = self.reads.acquire().await.map_err(|e| e.to_string())?;
+        let entry = self.index.entry(id)?;
+        let located = Located {
+            key: entry.key,
+            image: entry.image,
+            parts: &entry.parts,
+        };
+        self.format.read(&self.store, entry.shard, &located).await
     }
 }
 
@@ -210,4 +202,23 @@ impl Samples for Dataset {
     fn fingerprint(&self) -> &str {
         Self::fingerprint(self)
     }
+}
+
+/// Runs a future on a runtime of its own, on a thread of its own: that of the caller may belong to
+/// another runtime, where blocking is a panic.
+fn on_a_runtime<T: Send>(
+    future: impl Future<Output = Result<T, Error>> + Send,
+) -> Result<T, Error> {
+    let failed = |error| Error::Internal(format!("cannot start threads: {error}"));
+    thread::scope(|scope| {
+        let run = move || {
+            let mut builder = runtime::Builder::new_multi_thread();
+            let builder = builder.thread_name("preheat-index").enable_all();
+            let builder = builder.max_blocking_threads(SCAN_THREADS);
+            builder.build().map_err(failed)?.block_on(future)
+        };
+        let thread = thread::Builder::new().spawn_scoped(scope, run);
+        let done = thread.map_err(failed)?.join();
+        done.unwrap_or_else(|_| Err(Error::Internal("indexing panicked".into())))
+    })
 }

@@ -31,7 +31,7 @@ pub use bad::{LEAST_SEEN, MAX_REPORTED};
 pub use batch::{Batch, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail};
-pub use dataset::{Dataset, Progress};
+pub use dataset::{Check, Dataset, Progress, Source};
 pub use error::Error;
 pub use layouts::LAYOUT_IN_MEMORY;
 pub use loader::{DataLoader, Epoch};

@@ -13,7 +13,7 @@ use crate::{
     batch::Batch,
     cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
-    dataset::Dataset,
+    dataset::{Dataset, MAX_READS},
     embed::Embedder,
     error::Error,
     headspace::Headspace,
@@ -29,6 +29,8 @@ use crate::{
 
 /// Chunks that wait for a replica at once: more than any window has in it.
 const MAX_QUEUED: usize = 1 << 22;
+/// Threads for blocking: every sample that is read may keep one, which waits for another.
+const READ_THREADS: usize = 2 * MAX_READS;
 
 /// Delivers a run's batches, in order, from inside the trainer's process.
 ///
@@ -58,7 +60,7 @@ impl DataLoader {
     /// model that is not there or cannot do what is asked, a state of another run.
     pub fn new(config: Config) -> Result<Self, Error> {
         config.check()?;
-        let dataset = Dataset::open(&config.dataset, config.bad_samples, &|_| {})?;
+        let dataset = Dataset::open(&config, config.bad_samples, &|_| {})?;
         Self::with_dataset(config, Arc::new(dataset))
     }
 

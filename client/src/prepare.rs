@@ -10,14 +10,14 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use preheat_proto::Error as CallError;
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     bad::Report,
     batch::{Batch, Latents, SampleInfo, Tensor, join},
     cache::CachedEmbedder,
     config::BadSamples,
-    dataset::Dataset,
+    dataset::{Dataset, Sample},
     embed::Item,
     error::Error,
     headspace::Headspace,
@@ -71,7 +71,11 @@ struct Place {
     valid: bool,
 }
 
-type Filled = Result<(Place, Tensor), Error>;
+/// What travels with a sample.
+type Parts = Vec<(Arc<str>, Bytes)>;
+/// A sample's latent, and its parts.
+type Encoded = (Tensor, Parts);
+type Filled = Result<(Place, Encoded), Error>;
 
 impl Run {
     /// Bytes that a batch holds at most: its files, its latents, and what is said of its samples.
@@ -80,7 +84,7 @@ impl Run {
         let each = latent.saturating_add(size_of::<SampleInfo>()) as u64;
         let cost = |one: &Position| {
             let key = self.dataset.key(one.sample).len() as u64;
-            each.saturating_add(key + self.dataset.file_bytes(one.sample))
+            each.saturating_add(key + self.dataset.bytes(one.sample))
         };
         let costs = planned.positions.iter().map(cost);
         costs.fold(0, u64::saturating_add)
@@ -103,7 +107,7 @@ impl Run {
         let expected = self.model.expected(job.planned.size);
         let (samples, tensors): (Vec<_>, Vec<_>) = filled
             .into_iter()
-            .map(|(place, tensor)| (self.describe(job, place), tensor))
+            .map(|(place, (tensor, parts))| (self.describe(job, place, parts), tensor))
             .unzip();
         let bytes = preheat_proto::dtype::tensor_bytes(&expected.shape, expected.dtype);
         let [channels, height, width] = expected.shape[..] else {
@@ -189,36 +193,39 @@ impl Run {
         job: &Job,
         places: &[Place],
         track: &Track,
-    ) -> Result<Vec<Result<Tensor, String>>, CallError> {
+    ) -> Result<Vec<Result<Encoded, String>>, CallError> {
         track.enter(Stage::Store);
         let read = join_all(places.iter().map(|place| self.read(place.sample))).await;
         let mut items = Vec::with_capacity(places.len());
-        for (place, payload) in places.iter().zip(&read) {
-            if let Ok(payload) = payload {
+        let mut parts = Vec::with_capacity(places.len());
+        for (place, read) in places.iter().zip(read) {
+            parts.push(read.map(|Sample { image, parts }| {
                 items.push(Item {
                     id: place.sample,
                     seed: self.plan.posterior_seed(job.epoch, place.sample),
                     transform: place.transform,
-                    payload: payload.clone(),
+                    payload: image,
                 });
-            }
+                parts
+            }));
         }
-        let read: Vec<_> = read.into_iter().map(|one| one.map(drop)).collect();
         let chunk = self
             .embedder
             .embed(job.planned.size, items, (job.needed_at, track))
             .await?;
         let mut encoded = chunk.tensors.into_iter();
-        Ok(read
+        Ok(parts
             .into_iter()
-            .map(|read| {
-                read?;
-                encoded.next().unwrap_or_else(|| Err("not answered".into()))
+            .map(|parts| {
+                let parts = parts?;
+                let tensor = encoded.next();
+                let tensor = tensor.unwrap_or_else(|| Err("not answered".into()))?;
+                Ok((tensor, parts))
             })
             .collect())
     }
 
-    async fn read(&self, sample: u64) -> Result<Bytes, String> {
+    async fn read(&self, sample: u64) -> Result<Sample, String> {
         if let Some(known) = self.unusable.get(&sample) {
             return Err(known.clone());
         }
@@ -226,9 +233,7 @@ impl Run {
         if bytes > most {
             return Err(format!("has {bytes} bytes, and the replica takes {most}"));
         }
-        let dataset = self.dataset.clone();
-        let read = spawn_blocking(move || dataset.read(sample)).await;
-        read.unwrap_or_else(|error| Err(format!("cannot read: {error}")))
+        self.dataset.read(sample).await
     }
 
     fn call_failed(&self, job: &Job, places: &[Place], error: CallError) -> Error {
@@ -243,7 +248,7 @@ impl Run {
         }
     }
 
-    fn describe(&self, job: &Job, place: Place) -> SampleInfo {
+    fn describe(&self, job: &Job, place: Place, parts: Parts) -> SampleInfo {
         let replaced = place.position.sample;
         let substitute_of = (place.tries > 0).then_some(replaced);
         if substitute_of.is_some() {
@@ -262,6 +267,7 @@ impl Run {
                 self.plan.caption_dropped(at, self.caption_dropout)
             },
             seed: self.plan.posterior_seed(job.epoch, place.sample),
+            parts,
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct Identity {
     /// [`ORDER_VERSION`].
     pub order_version: u32,
     pub seed: u64,
-    /// Hash of all paths, file sizes and image sizes.
+    /// Hash of all keys, image sizes in bytes and pixels, and parts.
     pub dataset_fingerprint: String,
     pub dataset_samples: u64,
     pub model_fingerprint: String,

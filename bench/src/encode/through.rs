@@ -71,6 +71,7 @@ impl ThroughLoader {
             // One request a batch, so that the replica sees the batches that were asked for.
             chunk_items: Some(self.batch),
             chunk_pixels: Some(u64::MAX),
+            index: Some(self.folder.path().join("photos.index")),
             ..Config::new(self.folder.path(), self.replica.endpoint(), "vae")
         })?;
         for taken in 0..batches {

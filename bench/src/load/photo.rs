@@ -2,13 +2,14 @@
 
 use std::{io::Cursor, path::Path, thread};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use image::{
     DynamicImage, ImageReader, codecs::jpeg::JpegEncoder, imageops::FilterType, load_from_memory,
 };
 use preheat_client::{BadSamples, dataset::Dataset, plan::Size};
 use preheat_proto::limits;
+use tokio::runtime::Builder;
 
 use crate::photos;
 
@@ -110,16 +111,18 @@ fn of_folder(folder: &Path, seed: u64) -> anyhow::Result<(Vec<Photo>, String)> {
     let usable = ids.len();
     fastrand::Rng::with_seed(seed).shuffle(&mut ids);
     ids.truncate(MAX_PHOTOS);
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("a runtime to read with")?;
     let (mut photos, mut held) = (Vec::new(), 0);
     for id in ids {
         held += dataset.file_bytes(id);
         if held > MAX_BYTES && !photos.is_empty() {
             break;
         }
-        let bytes = dataset.read(id).map_err(|reason| {
-            let path = dataset.path(id).display().to_string();
-            anyhow::anyhow!("{path}: {reason}")
-        })?;
+        let read = runtime.block_on(dataset.read(id));
+        let bytes = read
+            .map_err(|reason| anyhow!("{}: {reason}", dataset.key(id)))?
+            .image;
         let size = dataset.size(id).context("a photo without a size")?;
         photos.push(Photo { bytes, size });
     }

@@ -55,6 +55,7 @@ fn config(folder: &TempDir, replica: &Replica) -> Config {
         bucket_step: 8,
         crop: Crop::Random,
         flip: 0.5,
+        index: Some(folder.path().join("photos.index")),
         ..Config::new(folder.path(), replica.endpoint(), "vae")
     }
 }

@@ -7,7 +7,7 @@ use mmap_io::{MemoryMappedFile, MmapIoError};
 /// A file, mapped to be read. Files that are mapped are never written in place, by nobody here: they
 /// are replaced by a rename, which leaves what is mapped as it was.
 #[derive(Clone, Debug)]
-pub(crate) struct Map {
+pub struct Map {
     /// None of an empty file, which cannot be mapped.
     file: Option<MemoryMappedFile>,
 }
@@ -17,7 +17,7 @@ impl Map {
     ///
     /// # Errors
     /// Where it cannot be opened or mapped.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         if fs::metadata(path)?.len() == 0 {
             return Ok(Self { file: None });
         }
@@ -29,7 +29,7 @@ impl Map {
     }
 
     /// All of it.
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    pub fn as_slice(&self) -> &[u8] {
         let file = self.file.as_ref();
         // Fails only for mappings that are writable, or past their end.
         file.and_then(|file| file.as_slice_bytes(0, file.len()).ok())

@@ -30,13 +30,18 @@ pub(super) fn probe(path: &Path) -> Probed {
         Ok(opened) => opened,
         Err(error) => return (0, Err(format!("cannot open: {error}"))),
     };
-    // Codecs meet strangers' bytes here, and a panic of theirs is one bad file, not a crash.
-    let read = catch_unwind(AssertUnwindSafe(|| header(file, bytes)));
-    let size = read.unwrap_or_else(|_| Err("damaged: the codec gave up".into()));
-    (bytes, size.and_then(within_limits))
+    (bytes, size(file, bytes))
 }
 
-fn header(mut file: File, bytes: u64) -> Result<Size, String> {
+/// Size of the image in `bytes` bytes, with the EXIF orientation applied, or why it is bad.
+pub(super) fn size(image: impl Read + Seek, bytes: u64) -> Result<Size, String> {
+    // Codecs meet strangers' bytes here, and a panic of theirs is one bad file, not a crash.
+    let read = catch_unwind(AssertUnwindSafe(|| header(image, bytes)));
+    let size = read.unwrap_or_else(|_| Err("damaged: the codec gave up".into()));
+    size.and_then(within_limits)
+}
+
+fn header(mut file: impl Read + Seek, bytes: u64) -> Result<Size, String> {
     if bytes == 0 {
         return Err("is empty".into());
     }
@@ -86,7 +91,8 @@ fn oriented(mut decoder: impl ImageDecoder) -> image::ImageResult<Size> {
     })
 }
 
-fn within_limits(size: Size) -> Result<Size, String> {
+/// A size that replicas take.
+pub(super) fn within_limits(size: Size) -> Result<Size, String> {
     let (most, side) = (limits::MAX_SOURCE_PIXELS, limits::MAX_SIDE);
     if size.area() == 0 {
         return Err(format!("declares {size} pixels"));

@@ -82,7 +82,7 @@ impl Run {
             valid: false,
             ..place
         };
-        Ok((place, zeros))
+        Ok((place, (zeros, Vec::new())))
     }
 
     /// Tries the samples that follow in the bucket's epoch order: the same ones whenever and

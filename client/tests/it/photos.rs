@@ -8,11 +8,13 @@ use std::{
 };
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use preheat_client::{BadSamples, Config, Dataset, plan::Size};
+use preheat_client::{BadSamples, Config, Dataset, Source, plan::Size};
 use tempfile::TempDir;
 
 pub(crate) struct Photos {
     pub(crate) dir: TempDir,
+    /// Where the index is: not among the photos, and not in the user's cache.
+    pub(crate) beside: TempDir,
 }
 
 impl Photos {
@@ -20,6 +22,7 @@ impl Photos {
     pub(crate) fn new(count: usize) -> Self {
         let photos = Self {
             dir: TempDir::new().unwrap(),
+            beside: TempDir::new().unwrap(),
         };
         for at in 0..count {
             let (width, height) = [(40, 30), (30, 40), (36, 36)][at % 3];
@@ -40,12 +43,20 @@ impl Photos {
     }
 
     pub(crate) fn index(&self, policy: BadSamples) -> Arc<Dataset> {
-        Arc::new(Dataset::open(self.root(), policy, &|_| {}).unwrap())
+        Arc::new(Dataset::open(self.source(), policy, &|_| {}).unwrap())
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        Source {
+            index: Some(self.beside.path().join("index")),
+            ..Source::new(self.root())
+        }
     }
 
     /// A small run over these photos: batches of 4, images of about 32 by 32.
     pub(crate) fn config(&self, endpoint: &str) -> Config {
         let mut config = Config::new(self.root(), endpoint, "stub");
+        config.index = self.source().index;
         config.global_batch = 4;
         config.bucket_step = 8;
         config.target_area = 32 * 32;

@@ -1,0 +1,248 @@
+//! What lies in a store: a folder of images, tar, Parquet or MDS shards.
+
+mod folder;
+mod mds;
+mod parquet;
+mod recent;
+mod tar;
+
+use bytes::Bytes;
+
+pub use self::{mds::Mds, parquet::Parquet};
+use super::{
+    MAX_FILE_BYTES,
+    sample::{Found, Located, Part, Sample, Shard, Span},
+    store::Store,
+};
+use crate::error::Error;
+
+/// Extensions of images, in lower case; the content decides what a file is.
+const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Parts that are text and must be UTF-8.
+const TEXTS: [&str; 4] = ["txt", "json", "cls", "caption"];
+/// Bytes of one part: captions and metadata are small, and a window holds thousands.
+pub const MAX_PART_BYTES: u64 = 16 * 1024 * 1024;
+/// Decoded pages and shards that each format holds, for the samples beside one just read.
+pub const MAX_DECODED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Which columns of Parquet and MDS shards matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The image. None finds it: `image` where there is one, else the only column that can be.
+    pub image: Option<String>,
+    /// What travels along. None takes all columns but binary ones.
+    pub parts: Option<Vec<String>>,
+}
+
+/// How samples lie in a store; a clone shares what it has decoded.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// Images in directories, with `.txt`, `.json`, `.cls` or `.caption` files beside them.
+    Folder,
+    /// WebDataset shards.
+    Tar,
+    /// Parquet files with encoded images, as Hugging Face `datasets` writes them.
+    Parquet(Parquet),
+    /// Mosaic streaming's shards, with an `index.json`.
+    Mds(Mds),
+}
+
+impl Format {
+    /// What lies there, by the names of its objects.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] if the store cannot be listed, holds nothing that is known, or several
+    /// kinds of it.
+    pub async fn detect(store: &Store) -> Result<Self, Error> {
+        let listed = match store.list().await {
+            Ok(listed) => listed,
+            // An index names its shards, so a server that cannot list will do.
+            Err(error) => match store.has(mds::INDEX).await {
+                Ok(true) => return Ok(Self::Mds(Mds::default())),
+                _ => return Err(error),
+            },
+        };
+        if listed.iter().any(|object| object.path == mds::INDEX) {
+            return Ok(Self::Mds(Mds::default()));
+        }
+        let count = |wanted: &[&str]| {
+            let names = listed.iter().map(|object| object.path.as_str());
+            names.filter(|name| has_extension(name, wanted)).count()
+        };
+        let (tars, parquets) = (count(&["tar"]), count(&["parquet"]));
+        match (tars, parquets, count(&EXTENSIONS)) {
+            (1.., 0, 0) => Ok(Self::Tar),
+            (0, 1.., 0) => Ok(Self::Parquet(Parquet::default())),
+            (0, 0, 1..) => Ok(Self::Folder),
+            (0, 0, 0) => Err(Error::dataset(
+                store.uri(),
+                format!(
+                    "has no images: looked for {EXTENSIONS:?}, .tar and .parquet in it and below, \
+                     and for an index.json, among {} files",
+                    listed.len()
+                ),
+            )),
+            (tars, parquets, images) => Err(Error::dataset(
+                store.uri(),
+                format!(
+                    "has {tars} tar and {parquets} Parquet files and {images} images: say which \
+                     of them are the dataset, by its format or by a pattern such as \
+                     train-*.parquet"
+                ),
+            )),
+        }
+    }
+
+    /// By its name: `folder`, `tar`, `parquet` or `mds`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "folder" => Self::Folder,
+            "tar" => Self::Tar,
+            "parquet" => Self::Parquet(Parquet::default()),
+            "mds" => Self::Mds(Mds::default()),
+            _ => return None,
+        })
+    }
+
+    /// Its name, as [`Format::named`] takes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Folder => "folder",
+            Self::Tar => "tar",
+            Self::Parquet(_) => "parquet",
+            Self::Mds(_) => "mds",
+        }
+    }
+
+    /// What an index made with it depends on: its name and its columns.
+    pub(crate) fn describe(&self) -> String {
+        let columns = match self {
+            Self::Folder | Self::Tar => return self.name().to_owned(),
+            Self::Parquet(parquet) => parquet.columns(),
+            Self::Mds(mds) => mds.columns(),
+        };
+        match columns == &Columns::default() {
+            true => self.name().to_owned(),
+            false => format!("{} {columns:?}", self.name()),
+        }
+    }
+
+    /// The same with these columns; of a folder and of tars it takes every part there is.
+    #[must_use]
+    pub fn with_columns(self, columns: Columns) -> Self {
+        match self {
+            Self::Parquet(_) => Self::Parquet(Parquet::new(columns)),
+            Self::Mds(_) => Self::Mds(Mds::new(columns)),
+            other => other,
+        }
+    }
+
+    /// All shards, in the order of their paths' bytes.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] if the store cannot be listed or has no such shard.
+    pub async fn shards(&self, store: &Store) -> Result<Vec<Shard>, Error> {
+        let shards = match self {
+            Self::Folder => return folder::shards(store).await,
+            Self::Mds(mds) => return mds.shards(store).await,
+            Self::Tar => ending(store, "tar").await?,
+            Self::Parquet(_) => ending(store, "parquet").await?,
+        };
+        if shards.is_empty() {
+            let name = self.name();
+            let reason = format!("has no .{name} files: correct the path, or the format");
+            return Err(Error::dataset(store.uri(), reason));
+        }
+        Ok(shards)
+    }
+
+    /// All samples of a shard, in order. What is wrong with one of them is in [`Found::size`];
+    /// that also ends a shard that is truncated.
+    ///
+    /// # Errors
+    /// In words, if the shard cannot be read, or is wrong as a whole: which, where, what to do.
+    pub async fn scan(&self, store: &Store, shard: &Shard) -> Result<Vec<Found>, String> {
+        match self {
+            Self::Folder => folder::scan(store, shard).await,
+            Self::Tar => tar::scan(store, shard).await,
+            Self::Parquet(parquet) => parquet.scan(store, shard).await,
+            Self::Mds(mds) => mds.scan(store, shard).await,
+        }
+    }
+
+    /// One sample's image and parts; ranges of one object are read together.
+    ///
+    /// # Errors
+    /// In words, if it cannot be read, is not what it was when indexed, or a text is not UTF-8.
+    pub async fn read(
+        &self,
+        store: &Store,
+        shard: &Shard,
+        found: &Located<'_>,
+    ) -> Result<Sample, String> {
+        let sample = match self {
+            Self::Folder => folder::read(store, found).await,
+            Self::Tar => tar::read(store, shard, found).await,
+            Self::Parquet(parquet) => parquet.read(store, shard, found).await,
+            Self::Mds(mds) => mds.read(store, shard, found).await,
+        }?;
+        if sample.image.is_empty() {
+            return Err("is empty".into());
+        }
+        Ok(sample)
+    }
+}
+
+async fn ending(store: &Store, extension: &str) -> Result<Vec<Shard>, Error> {
+    let mut shards = store.list().await?;
+    shards.retain(|shard| has_extension(&shard.path, &[extension]));
+    Ok(shards)
+}
+
+fn has_extension(path: &str, wanted: &[&str]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    extension.is_some_and(|is| wanted.iter().any(|wanted| is.eq_ignore_ascii_case(wanted)))
+}
+
+/// A length that an image can have.
+fn image_bytes(bytes: u64) -> Result<u32, String> {
+    limited(bytes, MAX_FILE_BYTES)
+}
+
+/// A length that a part can have.
+fn part_bytes(name: &str, bytes: u64) -> Result<u32, String> {
+    limited(bytes, MAX_PART_BYTES).map_err(|reason| format!("`{name}` {reason}"))
+}
+
+fn limited(bytes: u64, most: u64) -> Result<u32, String> {
+    let fits = u32::try_from(bytes).ok().filter(|_| bytes <= most);
+    fits.ok_or_else(|| format!("has {bytes} bytes, over {most}"))
+}
+
+/// A sample that could not even be found whole.
+fn bad(key: String, reason: String) -> Found {
+    Found {
+        key,
+        image: Span::default(),
+        size: Err(reason),
+        parts: Vec::new(),
+    }
+}
+
+/// By its extension, or the last of several: `txt`, `caption.txt`.
+fn is_text(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    TEXTS.contains(&last)
+}
+
+/// A text as it is, if it is one.
+fn text(name: &str, bytes: Bytes) -> Result<Bytes, String> {
+    match std::str::from_utf8(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!(
+            "its `{name}` is not UTF-8 from byte {} on: save it as UTF-8, or leave it out",
+            error.valid_up_to()
+        )),
+    }
+}
