@@ -293,7 +293,7 @@ impl Store {
                 return Err(format!("{failed}; gave up after {tries} tries"));
             }
             tracing::debug!(reason = failed, tries, "reading again");
-            metrics::counter!("preheat_store_body_retries_total").increment(1);
+            metrics::counter!("preheat_client_store_retries_total").increment(1);
             tokio::time::sleep(FIRST_BACKOFF * 2_u32.pow(tries)).await;
         }
     }
@@ -344,6 +344,15 @@ impl Store {
         ))
     }
 
+    /// A key of what was decoded of an object: one store's and one content's.
+    pub(in crate::dataset) fn version(&self, object: &Shard) -> Version {
+        let Shard {
+            etag, modified_ms, ..
+        } = object;
+        let name = self.name(&object.path);
+        (name, object.bytes, etag.clone(), *modified_ms)
+    }
+
     fn shard(&self, meta: &ObjectMeta) -> Shard {
         let path = meta.location.as_ref();
         let path = path.strip_prefix(self.0.prefix.as_ref()).unwrap_or(path);
@@ -376,6 +385,9 @@ impl Store {
         advice::read(&self.name(path), self.0.local.is_some(), error)
     }
 }
+
+/// Name, length, etag and time.
+pub(in crate::dataset) type Version = (String, u64, Option<String>, i64);
 
 enum Failed {
     /// Another try would end the same way, or has been made.
