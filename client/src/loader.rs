@@ -13,7 +13,7 @@ use crate::{
     batch::Batch,
     cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
-    dataset::{Dataset, MAX_READS},
+    dataset::Dataset,
     embed::Embedder,
     error::Error,
     headspace::Headspace,
@@ -29,8 +29,6 @@ use crate::{
 
 /// Chunks that wait for a replica at once: more than any window has in it.
 const MAX_QUEUED: usize = 1 << 22;
-/// Threads for blocking: every sample that is read may keep one, which waits for another.
-const READ_THREADS: usize = 2 * MAX_READS;
 
 /// Delivers a run's batches, in order, from inside the trainer's process.
 ///
@@ -70,7 +68,8 @@ impl DataLoader {
     /// As for [`Self::new`].
     pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
         config.check()?;
-        let plan = Plan::new(config.plan_spec(), &*dataset)?;
+        let index = dataset.index().path();
+        let plan = Plan::open(config.plan_spec(), &*dataset, index, &|_, _| {})?;
         tracing::info!("plan: {}", plan.report());
         let unusable = unusable(&config, &dataset, &plan)?;
         let tally = Tally::new(&config);

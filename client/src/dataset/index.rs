@@ -15,7 +15,11 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use build::{Builder, Progress};
 pub use check::Changes;
@@ -48,6 +52,7 @@ const DAMAGED: &str = "its entry in the index is damaged: delete the index and r
 /// look-up is checked, so that a damaged file gives wrong answers or errors, and never a panic.
 #[derive(Debug)]
 pub struct Index {
+    path: PathBuf,
     map: Map,
     sections: [Range<usize>; SECTIONS],
     /// Of the sections, as they were written.
@@ -95,6 +100,7 @@ impl Index {
                 .ok_or(Fault::Damaged("a section is outside of it"))?;
         }
         Ok(Self {
+            path: path.to_owned(),
             map,
             sections,
             hashes: header.sections.map(|section| section.hash),
@@ -112,6 +118,11 @@ impl Index {
                 .collect(),
             shards: header.shards.into_iter().map(file::Entry::shard).collect(),
         })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Number of samples, bad ones included.

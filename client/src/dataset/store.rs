@@ -192,8 +192,9 @@ impl Store {
     }
 
     async fn heads(&self, names: &[String]) -> Result<Vec<Shard>, String> {
-        stream::iter(names)
-            .map(|name| self.head(name))
+        // By number: a closure over borrowed items makes futures that cannot change threads.
+        stream::iter(0..names.len())
+            .map(|at| self.head(&names[at]))
             .buffer_unordered(self.0.requests)
             .try_collect()
             .await
@@ -248,7 +249,7 @@ impl Store {
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, String> {
         let spans = merge(ranges);
-        let read = stream::iter(&spans).map(|span| self.range(object, span.clone()));
+        let read = stream::iter(spans.clone()).map(|span| self.range(object, span));
         let read: Vec<_> = read.buffered(self.0.requests).try_collect().await?;
         let cut = ranges.iter().map(|range| {
             let at = spans.partition_point(|span| span.start <= range.start) - 1;

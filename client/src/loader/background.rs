@@ -2,12 +2,12 @@
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::error::Error;
+use crate::{dataset::MAX_READS, error::Error};
 
 /// Threads of the loader's runtime: they move bytes, and wait.
 const WORKER_THREADS: usize = 2;
-/// Files read at once.
-const READ_THREADS: usize = 16;
+/// Threads for blocking: every sample that is read may keep one, which waits for another.
+const READ_THREADS: usize = 2 * MAX_READS;
 
 /// A runtime that may be dropped anywhere: a plain one panics inside another.
 pub(super) struct Background(Option<Runtime>);

@@ -117,10 +117,11 @@ impl Run {
             && let Some(report) = &self.report
         {
             let (epoch, step) = (job.epoch, job.step);
+            let shard = self.dataset.index().entry(id).ok();
             report.add(&Entry {
                 id,
                 key,
-                shard: None,
+                shard: shard.as_ref().map(|entry| &*entry.shard.path),
                 reason,
                 epoch,
                 step,

@@ -164,7 +164,7 @@ impl Case {
         }
         let dataset = photos.index(BadSamples::Substitute);
         for id in gone.difference(&junk) {
-            std::fs::remove_file(dataset.path(*id)).unwrap();
+            std::fs::remove_file(dataset.path(*id).unwrap()).unwrap();
         }
         let fleet = Fleet::start(&mut rng, &refused);
         let mut config = photos.config(&fleet.endpoint());
@@ -320,6 +320,7 @@ impl Case {
                 caption_dropped: plan.caption_dropped((epoch, id), self.config.caption_dropout),
                 transform: drawn.unwrap_or(NOTHING),
                 seed: plan.posterior_seed(epoch, id),
+                parts: Vec::new(),
             }
         };
         if !self.bad.contains(&position.sample) {

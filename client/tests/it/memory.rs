@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, sync::Arc};
 
-use preheat_client::{BadSamples, Config, DataLoader, Dataset};
+use preheat_client::{BadSamples, Config, DataLoader, Dataset, Source};
 
 use crate::{
     ALLOCATED,
@@ -92,8 +92,12 @@ fn alone() {
         return;
     };
     let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
+    let source = Source {
+        index: Some(folder.join(".index")),
+        ..Source::new(&folder)
+    };
     let batches: u64 = std::env::var(BATCHES).unwrap().parse().unwrap();
-    let dataset = Arc::new(Dataset::open(&folder, BadSamples::Fail, &|_| {}).unwrap());
+    let dataset = Arc::new(Dataset::open(source, BadSamples::Fail, &|_| {}).unwrap());
     let mut config = Config::new(&folder, endpoint, "stub");
     config.global_batch = 16;
     config.target_area = 256 * 256;

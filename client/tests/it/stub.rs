@@ -345,7 +345,7 @@ pub(crate) fn digest_of(sample: &SampleInfo, seed: u64, loader: &DataLoader) -> 
         drawn.flip.into(),
     ];
     assert_eq!(sample.key, loader.dataset().key(sample.id));
-    let file = std::fs::read(loader.dataset().path(sample.id)).unwrap();
+    let file = std::fs::read(loader.dataset().path(sample.id).unwrap()).unwrap();
     digest(&file, &fields)
 }
 

@@ -75,8 +75,10 @@ impl Mds {
             Ok(all) => Some(all.into_iter().map(|at| (at.path.clone(), at)).collect()),
             Err(_) => None,
         };
-        let shards = stream::iter(table.shards.iter())
-            .map(|(raw, shard)| find(store, listed.as_ref(), raw, shard))
+        let wanted: Vec<_> = table.shards.iter().collect();
+        // By number: a closure over borrowed items makes futures that cannot change threads.
+        let shards = stream::iter(0..wanted.len())
+            .map(|at| find(store, listed.as_ref(), wanted[at].0, wanted[at].1))
             .buffer_unordered(HEADS)
             .try_collect();
         let shards: Result<Vec<_>, _> = shards.await;
