@@ -12,7 +12,7 @@ pub use self::{mds::Mds, parquet::Parquet};
 use super::{
     MAX_FILE_BYTES,
     sample::{Found, Located, Part, Sample, Shard, Span},
-    store::Store,
+    store::{Store, Version},
 };
 use crate::error::Error;
 

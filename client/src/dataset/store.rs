@@ -192,8 +192,9 @@ impl Store {
     }
 
     async fn heads(&self, names: &[String]) -> Result<Vec<Shard>, String> {
-        stream::iter(names)
-            .map(|name| self.head(name))
+        // By number: a closure over borrowed items makes futures that cannot change threads.
+        stream::iter(0..names.len())
+            .map(|at| self.head(&names[at]))
             .buffer_unordered(self.0.requests)
             .try_collect()
             .await
@@ -248,7 +249,7 @@ impl Store {
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, String> {
         let spans = merge(ranges);
-        let read = stream::iter(&spans).map(|span| self.range(object, span.clone()));
+        let read = stream::iter(spans.clone()).map(|span| self.range(object, span));
         let read: Vec<_> = read.buffered(self.0.requests).try_collect().await?;
         let cut = ranges.iter().map(|range| {
             let at = spans.partition_point(|span| span.start <= range.start) - 1;
@@ -293,7 +294,7 @@ impl Store {
                 return Err(format!("{failed}; gave up after {tries} tries"));
             }
             tracing::debug!(reason = failed, tries, "reading again");
-            metrics::counter!("preheat_store_body_retries_total").increment(1);
+            metrics::counter!("preheat_client_store_retries_total").increment(1);
             tokio::time::sleep(FIRST_BACKOFF * 2_u32.pow(tries)).await;
         }
     }
@@ -344,6 +345,15 @@ impl Store {
         ))
     }
 
+    /// A key of what was decoded of an object: one store's and one content's.
+    pub(in crate::dataset) fn version(&self, object: &Shard) -> Version {
+        let Shard {
+            etag, modified_ms, ..
+        } = object;
+        let name = self.name(&object.path);
+        (name, object.bytes, etag.clone(), *modified_ms)
+    }
+
     fn shard(&self, meta: &ObjectMeta) -> Shard {
         let path = meta.location.as_ref();
         let path = path.strip_prefix(self.0.prefix.as_ref()).unwrap_or(path);
@@ -376,6 +386,9 @@ impl Store {
         advice::read(&self.name(path), self.0.local.is_some(), error)
     }
 }
+
+/// Name, length, etag and time.
+pub(in crate::dataset) type Version = (String, u64, Option<String>, i64);
 
 enum Failed {
     /// Another try would end the same way, or has been made.

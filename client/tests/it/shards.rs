@@ -133,6 +133,16 @@ async fn what_a_tar_may_not_hold_is_named() {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNUSparse);
     header.set_size(0);
+    header.as_gnu_mut().unwrap().realsize = *b"00000000000\0";
+    builder.append_data(&mut header, "a.png", &b""[..]).unwrap();
+    let sparse = scan_tar(&builder.into_inner().unwrap()).await.unwrap_err();
+    has(&sparse, &["`a.png` is a sparse file"]);
+
+    let mut builder = Builder::new(Vec::new());
+    let version = [("GNU.sparse.major", b"1".as_slice())];
+    builder.append_pax_extensions(version).unwrap();
+    let mut header = Header::new_ustar();
+    header.set_size(0);
     builder.append_data(&mut header, "a.png", &b""[..]).unwrap();
     let sparse = scan_tar(&builder.into_inner().unwrap()).await.unwrap_err();
     has(&sparse, &["`a.png` is a sparse file"]);
@@ -166,8 +176,8 @@ async fn names_are_those_of_webdataset() {
         &format!("{deep}.caption.txt"),
         b"two dots",
     );
-    add(Header::new_ustar(), "./v1.5/photo.JPG", &image);
-    add(Header::new_ustar(), "./v1.5/._photo.JPG", b"left by a Mac");
+    add(Header::new_ustar(), "v1.5/photo.JPG", &image);
+    add(Header::new_ustar(), "v1.5/._photo.JPG", b"left by a Mac");
     add(Header::new_ustar(), "README", b"no dot");
     add(Header::new_ustar(), "__index__.json", b"{}");
     let mut directory = Header::new_ustar();
@@ -185,7 +195,7 @@ async fn names_are_those_of_webdataset() {
     builder.append(&header, image.as_slice()).unwrap();
 
     let found = scan_tar(&builder.into_inner().unwrap()).await.unwrap();
-    assert_eq!(keys(&found), [deep.as_str(), "./v1.5/photo", long.as_str()]);
+    assert_eq!(keys(&found), [deep.as_str(), "v1.5/photo", long.as_str()]);
     assert!(found.iter().all(|found| found.size.is_ok()), "{found:?}");
     let parts: Vec<_> = found[0].parts.iter().map(|part| &part.name).collect();
     assert_eq!(parts, ["caption.txt"]);

@@ -110,9 +110,10 @@ pub(super) async fn scan(store: &Store, shard: &Shard) -> Result<Vec<Found>, Str
         1
     };
     let handle = Handle::current();
-    let strides = directory.chunks(stride).map(<[_]>::to_vec);
-    let strides = stream::iter(strides).map(|stride| {
-        let (store, handle) = (store.clone(), handle.clone());
+    let strides: Vec<Directory> = directory.chunks(stride).map(<[_]>::to_vec).collect();
+    // By number: a closure over items with lifetimes makes futures that cannot change threads.
+    let strides = stream::iter(0..strides.len()).map(|at| {
+        let (store, handle, stride) = (store.clone(), handle.clone(), strides[at].clone());
         spawn_blocking(move || {
             let found = stride.into_iter().map(|file| probe(&store, &handle, file));
             found.collect::<Result<Vec<_>, _>>()

@@ -6,7 +6,7 @@ mod value;
 use std::{
     collections::BTreeMap,
     io::Cursor,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,8 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 
 use self::table::{Column, ShardTable, Table};
 use super::{
-    Columns, Found, Located, MAX_DECODED_BYTES, Part, Sample, Shard, Span, Store, recent::Recent,
+    Columns, Found, Located, MAX_DECODED_BYTES, Part, Sample, Shard, Span, Store, Version,
+    recent::Recent,
 };
 use crate::{
     dataset::{probe, store::Window},
@@ -39,13 +40,11 @@ pub struct Mds(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     columns: Columns,
-    table: Mutex<Option<Arc<Table>>>,
+    /// And the store whose it is.
+    table: Mutex<Option<(String, Arc<Table>)>>,
     /// Shards that were compressed.
     raw: Recent<Version, Bytes>,
 }
-
-/// Path and version of a shard.
-type Version = (String, Option<String>, i64);
 
 impl Default for Inner {
     fn default() -> Self {
@@ -76,8 +75,10 @@ impl Mds {
             Ok(all) => Some(all.into_iter().map(|at| (at.path.clone(), at)).collect()),
             Err(_) => None,
         };
-        let shards = stream::iter(table.shards.iter())
-            .map(|(raw, shard)| find(store, listed.as_ref(), raw, shard))
+        let wanted: Vec<_> = table.shards.iter().collect();
+        // By number: a closure over borrowed items makes futures that cannot change threads.
+        let shards = stream::iter(0..wanted.len())
+            .map(|at| find(store, listed.as_ref(), wanted[at].0, wanted[at].1))
             .buffer_unordered(HEADS)
             .try_collect();
         let shards: Result<Vec<_>, _> = shards.await;
@@ -94,19 +95,19 @@ impl Mds {
         let index = store.get(INDEX, MAX_INDEX_BYTES).await?;
         let table = Table::parse(&index).map_err(|reason| format!("its {INDEX} {reason}"))?;
         let table = Arc::new(table);
-        *self.lock() = Some(table.clone());
+        *self.lock() = Some((store.uri().to_owned(), table.clone()));
         Ok(table)
     }
 
     async fn table(&self, store: &Store) -> Result<Arc<Table>, String> {
         let held = self.lock().clone();
         match held {
-            Some(table) => Ok(table),
-            None => self.load(store).await,
+            Some((uri, table)) if uri == store.uri() => Ok(table),
+            _ => self.load(store).await,
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Table>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(String, Arc<Table>)>> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +152,7 @@ impl Mds {
 
     /// A compressed shard, decompressed.
     async fn raw(&self, store: &Store, shard: &Shard, about: &ShardTable) -> Result<Bytes, String> {
-        let key = (shard.path.clone(), shard.etag.clone(), shard.modified_ms);
+        let key = store.version(shard);
         let load = async {
             let zip = store.range(shard, 0..shard.bytes).await?;
             let (name, about) = (store.name(&shard.path), about.clone());

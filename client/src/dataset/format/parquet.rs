@@ -18,7 +18,8 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 
 use self::{columns::Chosen, rows::Rows};
 use super::{
-    Columns, Found, Located, MAX_DECODED_BYTES, Part, Sample, Shard, Span, Store, recent::Recent,
+    Columns, Found, Located, MAX_DECODED_BYTES, Part, Sample, Shard, Span, Store, Version,
+    recent::Recent,
 };
 use crate::dataset::{probe, store::Window};
 
@@ -45,9 +46,6 @@ struct Inner {
     /// All parts of a row group.
     parts: Recent<(Version, usize), Arc<Vec<Rows>>>,
 }
-
-/// Path and version of a file.
-type Version = (String, Option<String>, i64);
 
 impl Default for Parquet {
     fn default() -> Self {
@@ -108,7 +106,7 @@ impl Parquet {
             let bytes = footer.memory_size() as u64;
             Ok((Arc::new(footer), bytes))
         };
-        self.0.footers.get(version(shard), load).await
+        self.0.footers.get(store.version(shard), load).await
     }
 
     pub(super) async fn read(
@@ -161,7 +159,7 @@ impl Parquet {
     ) -> Result<Bytes, String> {
         let leaf = chosen.image;
         let rows = rows::unit(footer, group, leaf, row);
-        let key = (version(shard), group, rows.start);
+        let key = (store.version(shard), group, rows.start);
         let footer = footer.clone();
         let load = async {
             let name = store.name(&shard.path);
@@ -194,7 +192,7 @@ impl Parquet {
             let bytes = read.iter().map(Rows::held_bytes).sum();
             Ok((Arc::new(read), bytes))
         };
-        self.0.parts.get((version(shard), group), load).await
+        self.0.parts.get((store.version(shard), group), load).await
     }
 }
 
@@ -259,10 +257,6 @@ fn locate(footer: &ParquetMetaData, row: u64) -> Option<(usize, usize)> {
         left -= rows;
     }
     None
-}
-
-fn version(shard: &Shard) -> Version {
-    (shard.path.clone(), shard.etag.clone(), shard.modified_ms)
 }
 
 fn damaged(error: ParquetError) -> String {

@@ -24,6 +24,11 @@ pub(super) fn list(uri: &str, error: &Error) -> String {
     match error {
         Error::NotFound { .. } => format!("there is nothing at {uri}: correct the bucket or path"),
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => denied(uri, error),
+        // Of lists object_store does not tell these apart.
+        Error::Generic { .. } if causes(error).contains("403 Forbidden") => denied(uri, error),
+        Error::Generic { .. } if causes(error).contains("<Code>NoSuchBucket</Code>") => {
+            format!("there is nothing at {uri}: correct the bucket or path")
+        }
         Error::Generic { store: "HTTP", .. } | Error::NotSupported { .. } => format!(
             "{uri} cannot be listed, as most HTTP servers cannot: name its shards, as in \
              https://host/{{000..099}}.tar ({})",
