@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use preheat_client::{
-    BadSamples, Dataset,
+    BadSamples, Dataset, Source,
     dataset::{Format, Shard, Store, StoreOptions},
 };
 
@@ -89,7 +89,11 @@ async fn a_folder_is_the_same_in_a_bucket() {
     assert_eq!(size, "26x10");
     assert_eq!(parts.join(" "), "json={} txt=photo 6");
     // The same samples and sizes as the index of a folder has.
-    let dataset = Dataset::open(&photos, BadSamples::Substitute, &|_| {}).unwrap();
+    let source = Source {
+        index: Some(root.path().join("index")),
+        ..Source::new(&photos)
+    };
+    let dataset = Dataset::open(source, BadSamples::Substitute, &|_| {}).unwrap();
     for (key, size, _) in &here {
         let mut ids = (0..dataset.len()).filter(|&id| dataset.key(id) == key);
         let known = dataset.size(ids.next().unwrap());
