@@ -40,6 +40,8 @@ use typed::{MAX_SECONDS, Stop};
 /// Processes that are started, at most: of all the ways to overload a machine, forgetting this one
 /// overloads one's own.
 const MOST: i64 = 256;
+/// How many times more batches the window may hold while the capacity is measured.
+const DEEPER: u32 = 8;
 
 /// Options of `preheat-bench trainer`.
 #[derive(Debug, clap::Args)]
@@ -57,14 +59,14 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "1", value_parser = processes())]
     replicas: usize,
     /// Put a balancer before the replicas that are started.
-    #[arg(long, requires = "start")]
+    #[arg(long, conflicts_with = "endpoint")]
     balancer: bool,
     /// An option of the replicas that are started, as `preheat-server` takes it; may be repeated.
     #[arg(
         long,
         value_name = "OPTION",
         allow_hyphen_values = true,
-        requires = "start"
+        conflicts_with = "endpoint"
     )]
     replica_option: Vec<String>,
     /// Which of the endpoint's models.
@@ -131,7 +133,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds_or_none)]
     warm_up: f64,
     /// Part of the batches that synthetic replicas take longer for: 0.05.
-    #[arg(long, value_name = "SHARE", requires = "start", value_parser = share)]
+    #[arg(long, value_name = "SHARE", conflicts_with = "endpoint", value_parser = share)]
     slow_share: Option<f64>,
     /// How many times longer.
     #[arg(long, value_name = "N", default_value = "10",
@@ -139,7 +141,7 @@ pub struct Args {
     slow_factor: u32,
     /// Stop all replicas at once (SIGSTOP) so many seconds after the warm-up, for so many seconds:
     /// 20,30.
-    #[arg(long, value_name = "AT,FOR", requires = "start")]
+    #[arg(long, value_name = "AT,FOR", conflicts_with = "endpoint")]
     stop_fleet: Option<Stop>,
     /// Say more of what the ranks' processor time is.
     #[arg(long)]
@@ -225,18 +227,22 @@ fn capacity(
     phase: &mut impl FnMut(&[Spec], &Phase) -> anyhow::Result<Ran>,
 ) -> anyhow::Result<f64> {
     let mut specs = specs.to_vec();
-    specs.iter_mut().for_each(|spec| spec.step = Duration::ZERO);
+    for spec in &mut specs {
+        spec.step = Duration::ZERO;
+        // A slow answer holds up the batches behind it: a window that they fill would hold up the fleet.
+        let ahead = spec.batches_ahead.saturating_mul(DEEPER);
+        spec.batches_ahead = ahead.min(config::MAX_BATCHES_AHEAD);
+    }
     let seconds = Phase {
         seconds: Duration::from_secs_f64(args.capacity_seconds),
         steps: None,
         ..args.phase("measuring the capacity", None)
     };
     let ran = phase(&specs, &seconds)?;
-    let rates = ran.logs.iter().map(|log| Pace::of(log).images_per_second());
-    let capacity = rates.sum();
+    let capacity = ran.logs.iter().map(tally::encoded_per_second).sum();
     ensure!(
         capacity > 0.0,
-        "no step ended in {} s: raise --capacity-seconds",
+        "too few steps ended in {} s: raise --capacity-seconds",
         args.capacity_seconds
     );
     Ok(capacity)

@@ -16,6 +16,8 @@ pub(super) struct Beat {
     pub(super) computed: Duration,
     /// Complete batches of the rank that had fewest, when the step began.
     pub(super) ready: u64,
+    /// Images in the complete batches of all ranks then.
+    pub(super) stock: u64,
     /// Bytes in the fullest window then.
     pub(super) held: u64,
     /// Images of all ranks.
@@ -44,7 +46,7 @@ pub(super) struct RankLog {
 pub(super) struct Log {
     pub(super) beats: Vec<Beat>,
     /// The step with whose end the measured time begins.
-    begun: Option<usize>,
+    pub(super) begun: Option<usize>,
     pub(super) ranks: Vec<RankLog>,
     /// Its ranks were told that this was all.
     pub(super) over: bool,
@@ -61,6 +63,7 @@ impl Beat {
                 .max()
                 .unwrap_or_default(),
             ready: steps.iter().map(|step| step.ready).min().unwrap_or(0),
+            stock: steps.iter().map(Step::stock).sum(),
             held: steps.iter().map(|step| step.held).max().unwrap_or(0),
             images: steps.iter().map(|step| step.ids.len() as u64).sum(),
         }
@@ -107,11 +110,13 @@ impl Log {
         &self.beats[from..]
     }
 
-    /// When that began, and when its last step ended.
+    /// When that began, and when its last step ended: both zero before it has begun.
     pub(super) fn span(&self) -> [Duration; 2] {
-        let at = |beat: &Beat| beat.at;
-        let from = self.begun.map(|begun| self.beats[begun].at);
-        [from, self.beats.last().map(at)].map(Option::unwrap_or_default)
+        let begun = self.begun.map(|begun| self.beats[begun].at);
+        match (begun, self.beats.last()) {
+            (Some(from), Some(last)) => [from, last.at],
+            _ => [Duration::ZERO; 2],
+        }
     }
 }
 

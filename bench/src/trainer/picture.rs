@@ -25,8 +25,8 @@ const RIGHT: f64 = 1160.0;
 const BATCHES: [f64; 2] = [300.0, 84.0];
 const BYTES: [f64; 2] = [492.0, 344.0];
 const STALLS: [f64; 2] = [532.0, 580.0];
-/// Lines are drawn so wide at most.
-const STRIPE: f64 = 10.0;
+/// Lines are drawn so wide at most: wider ones overflow where they are long (see `Ink`).
+const STRIPE: f64 = 4.0;
 const MIB: f64 = (1 << 20) as f64;
 
 const PAPER: Rgb888 = Rgb888::new(255, 255, 255);
@@ -60,7 +60,8 @@ pub(super) fn write(ran: &Ran, path: &Path) -> anyhow::Result<()> {
 
 fn draw(ran: &Ran) -> RgbImage {
     let mut ink = Ink::new(SIZE[0] as u32, SIZE[1] as u32, PAPER);
-    let ends = ran.logs.iter().map(|log| log.span()[1].as_secs_f64());
+    let last = ran.logs.iter().filter_map(|log| log.beats.last());
+    let ends = last.map(|beat| beat.at.as_secs_f64());
     let x = Axis::linear(ends.fold(0.0, f64::max), [LEFT, RIGHT]);
     ink.text("The look-ahead over the run", [LEFT, 18.0], FONT_10X20, INK);
     if let Some(stopped) = ran.stopped {

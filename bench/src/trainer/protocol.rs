@@ -122,6 +122,13 @@ pub(super) struct Step {
     pub(super) held: u64,
 }
 
+impl Step {
+    /// Images in complete batches when it came to take one.
+    pub(super) const fn stock(&self) -> u64 {
+        self.ready * self.ids.len() as u64
+    }
+}
+
 /// What there is to say at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bye {

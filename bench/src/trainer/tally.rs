@@ -52,6 +52,20 @@ impl Pace {
     }
 }
 
+/// Images a second that a trainer was sent, taken or not: what comes out of order is delivered in
+/// bursts, and says little over a short time.
+pub(super) fn encoded_per_second(log: &Log) -> f64 {
+    let ([first, between @ ..], [.., last]) = (log.measured(), log.measured()) else {
+        return 0.0;
+    };
+    let taken: u64 = first.images + between.iter().map(|beat| beat.images).sum::<u64>();
+    // The last one was in stock when its step began, or is part of what came after.
+    let taken = taken.saturating_sub(last.images);
+    let came = (taken + last.stock).saturating_sub(first.stock);
+    let seconds = last.stall()[0].saturating_sub(first.stall()[0]);
+    ratio(came as f64, seconds.as_secs_f64())
+}
+
 /// How a trainer came through a stop of the whole fleet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Ride {
@@ -161,6 +175,17 @@ mod tests {
         assert_eq!(pace.ready, 2.0);
         assert!((pace.images_per_second() - 64.0).abs() < 1e-6);
         assert_eq!(log.ranks[0].cpu_per_image(), Some(4 * MS / 16));
+    }
+
+    #[test]
+    fn what_is_in_stock_was_encoded_too() {
+        // Steps of 100 ms take 8 images each; the stock of two ranks grows by a batch a step.
+        let steps: Vec<(u32, u64)> = (0..11).map(|ready| (0, ready)).collect();
+        let growing = encoded_per_second(&log(&steps, Duration::ZERO));
+        assert!((growing - 160.0).abs() < 1e-6, "{growing}");
+        let steady = encoded_per_second(&log(&[(0, 7); 11], Duration::ZERO));
+        assert!((steady - 80.0).abs() < 1e-6, "{steady}");
+        assert_eq!(encoded_per_second(&log(&[(0, 1)], Duration::ZERO)), 0.0);
     }
 
     #[test]
