@@ -177,8 +177,8 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     args.specs("", Path::new(""))[0].config().check()?;
     let photos = Photographs::open(args)?;
     let fleet = Fleet::start(args)?;
-    let dataset = Dataset::open(&photos.folder, BadSamples::Fail, &|_| ())?;
     let mut specs = args.specs(fleet.endpoint(), &photos.folder);
+    let dataset = Dataset::open(&specs[0].config(), BadSamples::Fail, &|_| ())?;
     println!(
         "{} trainers of {} ranks, {}, {}",
         args.trainers,
@@ -297,6 +297,8 @@ impl Args {
         let ranks = (0..self.trainers).flat_map(|one| (0..self.ranks).map(move |rank| (one, rank)));
         let spec = |(trainer, rank): (usize, usize)| Spec {
             dataset: folder.to_owned(),
+            // Of photos that are made and go away, nothing is left behind.
+            index: self.dataset.is_none().then(|| folder.join(".index")),
             endpoint: endpoint.to_owned(),
             secrets: self.secrets.clone(),
             model: self.model.clone(),

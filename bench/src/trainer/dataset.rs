@@ -92,7 +92,8 @@ mod tests {
         ];
         let args = super::super::tests::parse(&typed).unwrap();
         let photos = Photographs::open(&args).unwrap();
-        let dataset = Dataset::open(&photos.folder, BadSamples::Fail, &|_| ()).unwrap();
+        let spec = &args.specs("", &photos.folder)[0];
+        let dataset = Dataset::open(&spec.config(), BadSamples::Fail, &|_| ()).unwrap();
         assert_eq!(dataset.len(), 50);
         for id in 0..50 {
             let bytes = dataset.file_bytes(id);

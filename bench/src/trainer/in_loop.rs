@@ -74,6 +74,7 @@ impl InProcess {
 
     fn crop(&self, epoch: u64, id: u64, size: Size) -> anyhow::Result<Vec<u8>> {
         let path = self.dataset.path(id);
+        let path = path.context("a VAE in the loop reads folders of images only")?;
         let named = || path.display().to_string();
         let bytes = fs::read(&path).with_context(named)?;
         let source = self.dataset.size(id).with_context(named)?;

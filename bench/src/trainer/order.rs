@@ -82,12 +82,12 @@ mod tests {
     fn expected(world_size: u32) -> (tempfile::TempDir, Expected) {
         let folder = tempfile::tempdir().unwrap();
         crate::photos::unpack(folder.path(), 48).unwrap();
-        let dataset = Dataset::open(folder.path(), BadSamples::Fail, &|_| ()).unwrap();
         let spec = Spec {
             global_batch: 4,
             world_size,
             ..spec(folder.path())
         };
+        let dataset = Dataset::open(&spec.config(), BadSamples::Fail, &|_| ()).unwrap();
         (folder, Expected::new(&spec, &dataset).unwrap())
     }
 

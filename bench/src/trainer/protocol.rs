@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Spec {
     pub(super) dataset: PathBuf,
+    /// Its index; `None` for the usual place.
+    pub(super) index: Option<PathBuf>,
     pub(super) endpoint: String,
     pub(super) secrets: Secrets,
     pub(super) model: String,
@@ -75,6 +77,7 @@ impl Spec {
             target_area: self.target_area,
             window_bytes: self.window_bytes,
             max_batches_ahead: self.batches_ahead,
+            index: self.index.clone(),
             trainer: Some(format!("trainer-{}", self.trainer)),
             ..Config::new(&self.dataset, &self.endpoint, &self.model)
         }

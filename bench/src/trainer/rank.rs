@@ -57,7 +57,7 @@ fn train(
     tell: &mut impl Write,
 ) -> anyhow::Result<()> {
     let config = spec.config();
-    let dataset = Dataset::open(&config.dataset, config.bad_samples, &|_| ())?;
+    let dataset = Dataset::open(&config, config.bad_samples, &|_| ())?;
     let resident = Process::look(std::process::id()).usage();
     let resident = resident.map_or(0, |usage| usage.resident);
     let mut source = match &spec.in_loop {

@@ -231,6 +231,7 @@ impl Balancer {
     }
 
     /// Pixels a second that the replicas can do which are up, and pixels that wait or are under way.
+    #[cfg(feature = "relay")]
     pub(crate) fn load(&self) -> (f64, f64) {
         let state = self.shared.lock();
         state.core.load()
