@@ -66,14 +66,12 @@ fn draw(ran: &Ran) -> RgbImage {
     ink.text("The look-ahead over the run", [LEFT, 18.0], FONT_10X20, INK);
     if let Some(stopped) = ran.stopped {
         let [from, to] = stopped.map(|time| x.at(time.as_secs_f64()));
-        let middle = f64::midpoint(from, to);
-        let [top, bottom] = [BATCHES[1], STALLS[1]];
-        ink.line(
-            [middle, top],
-            [middle, bottom],
-            (to - from).max(1.0),
-            STOPPED,
-        );
+        let stripes = ((to - from) / STRIPE).ceil().max(1.0);
+        let wide = (to - from) / stripes;
+        for stripe in 0..stripes as u32 {
+            let at = from + wide * (f64::from(stripe) + 0.5);
+            ink.line([at, BATCHES[1]], [at, STALLS[1]], wide + 1.0, STOPPED);
+        }
         ink.text("fleet stopped", [from, BATCHES[1] - 18.0], SMALL, FAINT);
     }
     let ready = |log: &Log| points(log, |beat| beat.ready as f64);
