@@ -78,8 +78,9 @@ fn cut_connections_are_made_again() {
     let expected = expected(&photos);
     let wires = Wires::default();
     let scissors = wires.clone();
+    // Fewer cuts than ends that make a request suspect, whichever calls they hit.
     let stub = Stub::start(move |call, _| {
-        if call % 5 == 2 {
+        if [2, 7, 13, 20].contains(&call) {
             scissors.cut();
         }
         Act::Answer
