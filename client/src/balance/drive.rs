@@ -3,33 +3,26 @@
 //! No task stands between a call and its replica. Whoever tells the core something also carries out
 //! what it then says; only what happens by time alone has a task of its own.
 
-use std::{
-    collections::HashMap,
-    future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-    time::Duration,
-};
+mod listing;
+mod shared;
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use futures::future::BoxFuture;
 use preheat_proto::{Error as CallError, v1::InfoResponse};
-use tokio::{
-    sync::{Notify, mpsc, watch},
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
+#[cfg(feature = "relay")]
+use self::shared::Listed;
+use self::shared::{Order, Shared};
 use super::{
-    core::{Core, Settings, unavailable},
-    discover::{Discovery, Listing, Target, Trouble},
-    keeper,
+    core::{Settings, unavailable},
+    discover::{Discovery, Trouble},
     peer::{Calling, Peer},
-    types::{Action, Ask, Outcome, ReplicaId, Report, RequestId, Served, Time, Verdict},
+    types::{Outcome, ReplicaId, Report, RequestId, Verdict},
     view::View,
 };
-
-/// Orders to one call that it has not read: it flies twice at most, and reads before it flies again.
-const MAX_ORDERS: usize = 8;
 
 /// How one attempt at a call is made on one replica.
 pub(crate) trait Carry: Send + Sync + 'static {
@@ -91,44 +84,6 @@ pub(crate) struct Known {
     pub(crate) trouble: Option<CallError>,
 }
 
-/// What is known of a replica besides what the core knows.
-struct Listed {
-    target: Target,
-    peer: Option<Peer>,
-    probe: Arc<Notify>,
-    info: Option<Arc<InfoResponse>>,
-    /// Why it cannot be called, if it cannot.
-    trouble: Option<CallError>,
-    /// Ends with the listing.
-    keeper: Option<AbortOnDropHandle<()>>,
-    /// No longer listed; some calls may still be under way.
-    left: bool,
-}
-
-struct State {
-    core: Core,
-    listed: HashMap<ReplicaId, Listed>,
-    troubles: Vec<Trouble>,
-    waiting: HashMap<RequestId, mpsc::Sender<Order>>,
-    actions: Vec<Action>,
-    wakes_at: Option<Time>,
-}
-
-enum Order {
-    Fly(ReplicaId, Peer),
-    Drop(ReplicaId),
-    Fail(CallError),
-}
-
-struct Shared {
-    state: Mutex<State>,
-    zero: Instant,
-    wake: Notify,
-    calling: Calling,
-    /// Changes whenever a replica comes, goes, or says something new.
-    changes: watch::Sender<u64>,
-}
-
 /// A fleet, as one. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Balancer {
@@ -140,20 +95,7 @@ pub(crate) struct Balancer {
 impl Balancer {
     /// Follows the discovery. Must be called inside a runtime.
     pub(crate) fn start(settings: Settings, calling: Calling, discovery: &Discovery) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                core: Core::new(settings),
-                listed: HashMap::new(),
-                troubles: Vec::new(),
-                waiting: HashMap::new(),
-                actions: Vec::new(),
-                wakes_at: None,
-            }),
-            zero: Instant::now(),
-            wake: Notify::new(),
-            calling,
-            changes: watch::channel(0).0,
-        });
+        let shared = Arc::new(Shared::new(settings, calling));
         let mut listing = discovery.listing();
         shared.follow(&listing.borrow_and_update().clone());
         let following = shared.clone();
@@ -297,219 +239,5 @@ impl Drop for Withdraw<'_> {
         let Self(shared, id) = self;
         shared.lock().waiting.remove(id);
         shared.tell(|core, now| core.withdraw(now, *id));
-    }
-}
-
-impl Shared {
-    fn now(&self) -> Time {
-        self.zero.elapsed()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn submit(&self, asked: &Asked) -> Result<(RequestId, mpsc::Receiver<Order>), CallError> {
-        let (sender, orders) = mpsc::channel(MAX_ORDERS);
-        let now = self.now();
-        let mut state = self.lock();
-        let submitted = state.core.submit(
-            now,
-            &Ask {
-                model: &asked.model,
-                fingerprint: &asked.fingerprint,
-                trainer: &asked.trainer,
-                weight: asked.weight,
-                pixels: asked.pixels,
-                needed_at: asked.needed_at.saturating_duration_since(self.zero),
-                ready: asked.ready,
-            },
-        );
-        let id = submitted
-            .map_err(|full| CallError::busy("the balancer's queue is full", full.retry_after))?;
-        state.waiting.insert(id, sender);
-        self.carry_out(&mut state, now);
-        Ok((id, orders))
-    }
-
-    /// Tells the core something, and carries out what it says.
-    fn tell<T>(&self, what: impl FnOnce(&mut Core, Time) -> T) -> T {
-        let now = self.now();
-        let mut state = self.lock();
-        let answer = what(&mut state.core, now);
-        self.carry_out(&mut state, now);
-        answer
-    }
-
-    fn carry_out(&self, state: &mut State, now: Time) {
-        let mut actions = std::mem::take(&mut state.actions);
-        state.core.advance(now, &mut actions);
-        for action in actions.drain(..) {
-            let (request, order) = match action {
-                Action::Send { request, replica } => {
-                    let peer = state.listed.get(&replica).and_then(|one| one.peer.clone());
-                    let Some(peer) = peer else {
-                        continue;
-                    };
-                    (request, Order::Fly(replica, peer))
-                }
-                Action::Cancel { request, replica } => (request, Order::Drop(replica)),
-                Action::Fail { request, error } => (request, Order::Fail(error)),
-                Action::Probe { replica } => {
-                    if let Some(listed) = state.listed.get(&replica) {
-                        listed.probe.notify_one();
-                    }
-                    continue;
-                }
-            };
-            if let Some(call) = state.waiting.get(&request) {
-                // A call that has ended reads no more; one that lives has room.
-                let _ = call.try_send(order);
-            }
-        }
-        state.actions = actions;
-        let wakes_at = state.core.next_wake();
-        let sooner = match (wakes_at, state.wakes_at) {
-            (Some(at), Some(before)) => at < before,
-            (at, None) => at.is_some(),
-            (None, _) => false,
-        };
-        if sooner {
-            state.wakes_at = wakes_at;
-            self.wake.notify_one();
-        }
-    }
-
-    /// What happens by time alone.
-    async fn run(self: Arc<Self>) {
-        loop {
-            let at = {
-                let now = self.now();
-                let mut state = self.lock();
-                self.carry_out(&mut state, now);
-                state.core.desired(now);
-                state.wakes_at = state.core.next_wake();
-                state.wakes_at
-            };
-            // A thousandth of a second is all that timers can tell apart.
-            let (soonest, latest) = (self.now() + TICK, self.now() + LOOK_EVERY);
-            let at = self.zero + at.unwrap_or(latest).clamp(soonest, latest);
-            tokio::select! {
-                () = sleep_until(at) => {}
-                () = self.wake.notified() => {}
-            }
-        }
-    }
-
-    /// Starts with new replicas, and takes leave of those that are gone.
-    fn follow(self: &Arc<Self>, listing: &Listing) {
-        let now = self.now();
-        let mut state = self.lock();
-        let state = &mut *state;
-        let known: HashMap<Target, ReplicaId> = state
-            .listed
-            .iter()
-            .filter(|(_, one)| !one.left)
-            .map(|(&id, one)| (one.target.clone(), id))
-            .collect();
-        for (target, &id) in &known {
-            if !listing.targets.contains(target) {
-                tracing::info!(replica = %target.uri, "no longer listed");
-                state.core.leave(now, id);
-                if let Some(gone) = state.listed.get_mut(&id) {
-                    gone.keeper = None;
-                    gone.left = true;
-                }
-            }
-        }
-        let left: Vec<_> = state
-            .listed
-            .keys()
-            .copied()
-            .filter(|&id| !state.core.knows(id))
-            .collect();
-        for id in left {
-            state.listed.remove(&id);
-        }
-        for target in &listing.targets {
-            if !known.contains_key(target) {
-                let id = state.core.join(now, &target.uri);
-                let listed = self.list(&mut state.core, now, (id, target));
-                state.listed.insert(id, listed);
-            }
-        }
-        state.troubles.clone_from(&listing.troubles);
-        self.carry_out(state, now);
-        self.changes.send_modify(|change| *change += 1);
-    }
-
-    fn list(
-        self: &Arc<Self>,
-        core: &mut Core,
-        now: Time,
-        (id, target): (ReplicaId, &Target),
-    ) -> Listed {
-        let probe = Arc::new(Notify::new());
-        let (peer, trouble) = match Peer::new(target, &self.calling) {
-            Ok(peer) => (Some(peer), None),
-            Err(error) => {
-                tracing::warn!(replica = %target.uri, %error, "cannot be called");
-                core.away(now, id, &error.to_string());
-                (None, Some(unavailable(error.to_string())))
-            }
-        };
-        let keeper = peer.clone().map(|peer| {
-            let keeper = keeper::Keeper::new(id, peer, probe.clone(), Arc::downgrade(self));
-            AbortOnDropHandle::new(tokio::spawn(keeper.run()))
-        });
-        Listed {
-            target: target.clone(),
-            peer,
-            probe,
-            info: None,
-            trouble,
-            keeper,
-            left: false,
-        }
-    }
-}
-
-/// See [`Shared::run`].
-const TICK: Duration = Duration::from_millis(1);
-/// How often the fleet's size is thought about.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What a keeper tells of its replica.
-impl keeper::Tells for Shared {
-    fn up(&self, id: ReplicaId, info: InfoResponse) {
-        let served = served(&info);
-        {
-            let mut state = self.lock();
-            if let Some(listed) = state.listed.get_mut(&id) {
-                listed.info = Some(Arc::new(info));
-                listed.trouble = None;
-            }
-        }
-        self.tell(|core, now| core.up(now, id, Arc::new(served)));
-        self.changes.send_modify(|change| *change += 1);
-    }
-
-    fn away(&self, id: ReplicaId, trouble: CallError) {
-        self.tell(|core, now| core.away(now, id, &trouble.message));
-        if let Some(listed) = self.lock().listed.get_mut(&id) {
-            listed.trouble = Some(trouble);
-        }
-        self.changes.send_modify(|change| *change += 1);
-    }
-}
-
-fn served(info: &InfoResponse) -> Served {
-    let models = info.models.iter().map(|model| {
-        let older = model.older_fingerprints.iter().cloned();
-        let known = std::iter::once(model.fingerprint.clone()).chain(older);
-        (model.name.clone(), known.collect())
-    });
-    Served {
-        models: models.collect(),
     }
 }
