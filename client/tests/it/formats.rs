@@ -133,6 +133,12 @@ fn same_pixels(got: &[u8], original: &[u8], found: &Found) {
     }
 }
 
+pub(crate) fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no `{part}` in: {text}");
+    }
+}
+
 #[tokio::test]
 async fn what_other_packages_write_is_read_from_disk() {
     for (name, kind) in DATASETS {

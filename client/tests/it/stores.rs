@@ -8,16 +8,10 @@ use preheat_client::{
 };
 
 use crate::{
-    formats::{bucket, local, read, scan},
+    formats::{bucket, has, local, read, scan},
     objects::{Fault, Server},
     photos::{Photos, png},
 };
-
-fn has(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "no `{part}` in: {text}");
-    }
-}
 
 /// Photos in directories, with texts beside some, and what is no sample.
 fn tree(root: &Path) {
