@@ -12,6 +12,8 @@ pub mod load;
 pub mod photos;
 pub mod replica;
 pub mod report;
+mod secrets;
 pub mod sheet;
+mod style;
 pub mod trainer;
 pub mod wire;

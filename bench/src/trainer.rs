@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use preheat_client::{BadSamples, Dataset, config};
 
-use crate::report::Report;
+use crate::{report::Report, secrets::Secrets};
 
 mod crew;
 mod dataset;
@@ -33,7 +33,7 @@ use crew::{Phase, Ran};
 use dataset::Photographs;
 use fleet::Fleet;
 use order::Expected;
-use protocol::{InLoop, Secrets, Spec};
+use protocol::{InLoop, Spec};
 use tally::Pace;
 use typed::{MAX_SECONDS, Stop};
 

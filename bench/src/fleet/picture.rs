@@ -3,13 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use embedded_graphics::{
-    mono_font::{
-        MonoFont,
-        ascii::{FONT_8X13, FONT_9X15_BOLD, FONT_10X20},
-    },
-    pixelcolor::Rgb888,
-};
+use embedded_graphics::{mono_font::ascii::FONT_10X20, pixelcolor::Rgb888};
 use image::RgbImage;
 
 use super::{
@@ -21,6 +15,9 @@ use super::{
 use crate::{
     axis::{Axis, name},
     ink::Ink,
+    style::{
+        BLUE, BROWN, FAINT, GREEN, GRID, INK, ORANGE, PAPER, PURPLE, SKY, SMALL, STRONG, VERMILION,
+    },
 };
 
 const WIDTH: f64 = 1400.0;
@@ -40,23 +37,9 @@ const POINTS: u32 = 150;
 /// Letters of the small font that fit in a line.
 const LETTERS: usize = 160;
 
-const PAPER: Rgb888 = Rgb888::new(255, 255, 255);
-const INK: Rgb888 = Rgb888::new(34, 36, 42);
-const FAINT: Rgb888 = Rgb888::new(112, 116, 126);
-const GRID: Rgb888 = Rgb888::new(228, 230, 234);
-const OURS: Rgb888 = Rgb888::new(0, 114, 178);
+const OURS: Rgb888 = BLUE;
 // Told apart by the colour-blind too.
-const OTHERS: [Rgb888; 6] = [
-    Rgb888::new(213, 94, 0),
-    Rgb888::new(230, 159, 0),
-    Rgb888::new(0, 138, 100),
-    Rgb888::new(148, 52, 132),
-    Rgb888::new(86, 180, 233),
-    Rgb888::new(120, 94, 60),
-];
-
-const SMALL: MonoFont<'static> = FONT_8X13;
-const STRONG: MonoFont<'static> = FONT_9X15_BOLD;
+const OTHERS: [Rgb888; 6] = [VERMILION, ORANGE, GREEN, PURPLE, SKY, BROWN];
 
 /// Draws the scenarios and writes a PNG.
 ///

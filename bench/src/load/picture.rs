@@ -3,13 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use embedded_graphics::{
-    mono_font::{
-        MonoFont,
-        ascii::{FONT_8X13, FONT_9X15_BOLD, FONT_10X20},
-    },
-    pixelcolor::Rgb888,
-};
+use embedded_graphics::{mono_font::ascii::FONT_10X20, pixelcolor::Rgb888};
 
 use super::{
     outcome::{Kind, Outcome},
@@ -18,6 +12,7 @@ use super::{
 use crate::{
     axis::{Axis, name},
     ink::Ink,
+    style::{BLUE, FAINT, GREEN, GRID, INK, PAPER, PURPLE, SMALL, STRONG, VERMILION},
 };
 
 const WIDTH: f64 = 1200.0;
@@ -28,18 +23,12 @@ const RIGHT: f64 = WIDTH - 48.0;
 const LATENCY: [f64; 2] = [124.0, 474.0];
 const GOODPUT: [f64; 2] = [540.0, 780.0];
 
-const PAPER: Rgb888 = Rgb888::new(255, 255, 255);
-const INK: Rgb888 = Rgb888::new(34, 36, 42);
-const FAINT: Rgb888 = Rgb888::new(112, 116, 126);
-const GRID: Rgb888 = Rgb888::new(228, 230, 234);
 // Told apart by the colour-blind too, and in grey.
-const P50: Rgb888 = Rgb888::new(0, 114, 178);
-const P99: Rgb888 = Rgb888::new(213, 94, 0);
-const GOOD: Rgb888 = Rgb888::new(0, 138, 100);
-const KNEE: Rgb888 = Rgb888::new(148, 52, 132);
+const P50: Rgb888 = BLUE;
+const P99: Rgb888 = VERMILION;
+const GOOD: Rgb888 = GREEN;
+const KNEE: Rgb888 = PURPLE;
 
-const SMALL: MonoFont<'static> = FONT_8X13;
-const STRONG: MonoFont<'static> = FONT_9X15_BOLD;
 /// Longest subtitle, in letters of the small font: past it the text would leave the picture.
 const LETTERS: usize = 136;
 

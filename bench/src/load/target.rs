@@ -1,9 +1,9 @@
 //! Who is loaded: an endpoint that runs anyway, or a replica started for it.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use preheat_client::{Bearer, Security, wire, wire::Connections};
+use preheat_client::{Bearer, wire, wire::Connections};
 use preheat_proto::{
     Code, META_VERSION,
     v1::{InfoRequest, InfoResponse, Limits, Model},
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tonic::{Request, Status};
 
 use super::judge;
-use crate::replica::Replica;
+use crate::{replica::Replica, secrets::Secrets};
 
 /// How long an endpoint may take to be connected and to say what it serves.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,21 +46,8 @@ pub(super) struct Where {
     #[arg(long, value_name = "N", default_value_t = wire::DEFAULT_CONNECTIONS,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(wire::MAX_CONNECTIONS)))]
     connections: u32,
-    /// Authorities of an https endpoint, in PEM [default: those of the system].
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Certificate to show to it, in PEM.
-    #[arg(long, value_name = "FILE")]
-    client_cert: Option<PathBuf>,
-    /// Key of that certificate, in PEM.
-    #[arg(long, value_name = "FILE")]
-    client_key: Option<PathBuf>,
-    /// Name that its certificate must carry [default: the host of the endpoint].
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
-    /// File with the token to show.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 /// An endpoint that has said what it serves.
@@ -96,13 +83,7 @@ impl Where {
     pub(super) async fn target(&self, replica: Option<&Replica>) -> anyhow::Result<Target> {
         let uri = replica.map(Replica::endpoint).or(self.endpoint.clone());
         let uri = uri.context("give --endpoint or --start")?;
-        let security = Security {
-            ca_file: self.ca_file.clone(),
-            client_cert: self.client_cert.clone(),
-            client_key: self.client_key.clone(),
-            server_name: self.server_name.clone(),
-            token_file: self.token_file.clone(),
-        };
+        let security = self.secrets.security();
         let endpoint = wire::endpoint(&uri, &security)?.connect_timeout(CONNECT_TIMEOUT);
         let mut target = Target {
             tls: endpoint.uri().scheme_str() == Some("https"),

@@ -3,19 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
-use embedded_graphics::{
-    mono_font::{
-        MonoFont,
-        ascii::{FONT_8X13, FONT_9X15_BOLD, FONT_10X20},
-    },
-    pixelcolor::Rgb888,
-};
+use embedded_graphics::{mono_font::ascii::FONT_10X20, pixelcolor::Rgb888};
 use image::RgbImage;
 
 use super::{crew::Ran, log::Log};
 use crate::{
     axis::{Axis, name},
     ink::Ink,
+    style::{BLUE, BROWN, FAINT, GREEN, GRID, INK, ORANGE, PAPER, PURPLE, SKY, SMALL, STRONG},
 };
 
 const SIZE: [f64; 2] = [1200.0, 640.0];
@@ -29,24 +24,10 @@ const STALLS: [f64; 2] = [532.0, 580.0];
 const STRIPE: f64 = 4.0;
 const MIB: f64 = (1 << 20) as f64;
 
-const PAPER: Rgb888 = Rgb888::new(255, 255, 255);
-const INK: Rgb888 = Rgb888::new(34, 36, 42);
-const FAINT: Rgb888 = Rgb888::new(112, 116, 126);
-const GRID: Rgb888 = Rgb888::new(228, 230, 234);
 const STOPPED: Rgb888 = Rgb888::new(250, 226, 200);
 const STALLED: Rgb888 = Rgb888::new(190, 30, 40);
 // Told apart by the colour-blind too; the seventh trainer starts over.
-const TRAINERS: [Rgb888; 6] = [
-    Rgb888::new(0, 114, 178),
-    Rgb888::new(230, 159, 0),
-    Rgb888::new(0, 138, 100),
-    Rgb888::new(148, 52, 132),
-    Rgb888::new(86, 180, 233),
-    Rgb888::new(120, 94, 60),
-];
-
-const SMALL: MonoFont<'static> = FONT_8X13;
-const STRONG: MonoFont<'static> = FONT_9X15_BOLD;
+const TRAINERS: [Rgb888; 6] = [BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN];
 
 /// Draws the run and writes a PNG.
 ///

@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use preheat_client::{Config, Security};
+use preheat_client::Config;
 use serde::{Deserialize, Serialize};
+
+use crate::secrets::Secrets;
 
 /// What a rank is to be: the first line that it is told. The parent makes the same config from it, to
 /// know what must come.
@@ -38,38 +40,11 @@ pub(super) struct InLoop {
     pub(super) device: String,
 }
 
-/// Certificates and tokens, by file.
-#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
-pub(super) struct Secrets {
-    /// Authorities of an https endpoint, in PEM [default: those of the system].
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Certificate to show to it, in PEM.
-    #[arg(long, value_name = "FILE")]
-    client_cert: Option<PathBuf>,
-    /// Key of that certificate, in PEM.
-    #[arg(long, value_name = "FILE")]
-    client_key: Option<PathBuf>,
-    /// Name that its certificate must carry [default: the host of the endpoint].
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
-    /// File with the token to show.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
 impl Spec {
     /// The run of the rank's loader.
     pub(super) fn config(&self) -> Config {
-        let secrets = self.secrets.clone();
         Config {
-            security: Security {
-                ca_file: secrets.ca_file,
-                client_cert: secrets.client_cert,
-                client_key: secrets.client_key,
-                server_name: secrets.server_name,
-                token_file: secrets.token_file,
-            },
+            security: self.secrets.security(),
             seed: self.trainer,
             rank: self.rank,
             world_size: self.world_size,
