@@ -248,22 +248,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn needs_follow_the_pace() {
-        let window = Window::new(64 * KIB, 9);
-        let _one = window.admit(1).await;
+        let window = Window::new(64 * KIB, 20);
+        let mut held = vec![window.admit(1).await];
         assert_eq!(window.needed_at(), Instant::now());
-        for _ in 0..3 {
+        for _ in 0..8 {
             window.asked(Instant::now());
             window.taken();
             tokio::time::advance(Duration::from_millis(200)).await;
         }
         window.asked(Instant::now());
         window.taken();
-        let _more = [window.admit(1).await, window.admit(1).await];
-        let _more = [
-            window.admit(1).await,
-            window.admit(1).await,
-            window.admit(1).await,
-        ];
+        while held.len() < 11 {
+            held.push(window.admit(1).await);
+            held.iter_mut().for_each(|one| one.complete(1));
+        }
         let ahead = window.needed_at() - Instant::now();
         assert_eq!(ahead.as_millis(), 400);
     }

@@ -7,6 +7,12 @@ use tokio::time::Instant;
 /// Steps that the estimate looks back on: few enough to follow a trainer that changes, and many
 /// enough that evaluations and checkpoints between them are never half of them.
 const STEPS: usize = 15;
+/// Steps before needs are told apart by them: the first are slow, with a window that is still empty.
+const FIRST_STEPS: usize = 5;
+/// The part of the steps that are quicker than the one by which needs are told apart. Where ranks wait
+/// for each other, a rank takes the others' waiting for its own step. Needed too early does no harm; too
+/// late, and what is asked for later overtakes it.
+const BRISK: f64 = 0.25;
 /// A step that took longer than this was a pause, also where there is nothing to compare it with.
 const LONGEST_STEP: Duration = Duration::from_secs(600);
 /// Batches are needed at least this far apart: longer than calls overtake each other on their way to
@@ -20,6 +26,8 @@ pub(super) struct Pace {
     steps: VecDeque<Duration>,
     /// Their median: pauses are far from it, and so do not count at all.
     step: Option<Duration>,
+    /// The quicker one of [`BRISK`].
+    brisk: Option<Duration>,
     last_taken: Option<Instant>,
     /// Batches admitted and taken since the start.
     admitted: u64,
@@ -41,7 +49,7 @@ impl Pace {
     /// replicas serve what is needed first, and must not do the tenth batch before the first.
     pub(super) fn needed_at(&self, now: Instant) -> Instant {
         let ahead = u32::try_from(self.admitted.saturating_sub(self.taken)).unwrap_or(u32::MAX);
-        let step = self.step.unwrap_or_default();
+        let step = self.brisk.unwrap_or_default();
         let apart = step.max(SHORTEST_STEP);
         let soonest = now + apart.saturating_mul(ahead.saturating_sub(1));
         match self.last_taken {
@@ -62,6 +70,8 @@ impl Pace {
             sorted.sort_unstable();
             // The lower one of two: needed too early does no harm.
             self.step = Some(sorted[(sorted.len() - 1) / 2]);
+            let brisk = sorted[((sorted.len() - 1) as f64 * BRISK) as usize];
+            self.brisk = (sorted.len() >= FIRST_STEPS).then_some(brisk);
         }
         Some(step)
     }
@@ -120,6 +130,22 @@ mod tests {
                 pace.needed_at(Instant::now()),
                 Instant::now() + step * ahead
             );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_ranks_waiting_is_not_this_ones_step() {
+        let (step, stall) = (Duration::from_millis(200), Duration::from_secs(5));
+        let mut pace = Pace::default();
+        // The very first is slow, as a window that is still empty makes it.
+        steps(&mut pace, 1, stall).await;
+        assert!(pace.needed_at(Instant::now()) <= Instant::now() + SHORTEST_STEP);
+        steps(&mut pace, STEPS as u32, step).await;
+        for _ in 0..STEPS {
+            steps(&mut pace, 1, stall).await;
+            steps(&mut pace, 1, step).await;
+            pace.admitted = pace.taken + 3;
+            assert_eq!(pace.needed_at(Instant::now()), Instant::now() + step * 2);
         }
     }
 
