@@ -10,7 +10,7 @@ use crate::{
     batch::Batch,
     error::Error,
     prepare::{Job, Run},
-    stats::{Ready, Track},
+    stats::{Ready, Stage, Track},
     window::{Admission, Window},
 };
 
@@ -108,12 +108,15 @@ fn prepare(runtime: &Handle, run: Arc<Run>, job: Job, mut admission: Admission) 
             Some(headspace) => headspace.replay(&run, &job).await,
             None => run.prepare(&job).await,
         };
-        admission.complete(batch.as_ref().map_or(0, Batch::held_bytes));
+        let last = job
+            .last
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let queued = last.as_ref().map(|last| last.spent()[Stage::Queue]);
+        let bytes = batch.as_ref().map_or(0, Batch::held_bytes);
+        admission.complete(bytes, queued.unwrap_or_default());
         let prepared = Prepared {
-            last: job
-                .last
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner),
+            last,
             ready: run.recorder.ready(),
             admission,
             batch,

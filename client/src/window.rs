@@ -178,10 +178,11 @@ impl Window {
 }
 
 impl Admission {
-    /// The batch is complete. Gives back all but `bytes`: its files are no longer needed.
-    pub(crate) fn complete(&mut self, bytes: u64) {
+    /// The batch is complete, and waited for free replicas for `queued` of its time. Gives back all
+    /// but `bytes`: its files are no longer needed.
+    pub(crate) fn complete(&mut self, bytes: u64, queued: Duration) {
         let UnderWay { flow, id } = &self.under_way;
-        flow.lock().1.completes(*id, Instant::now());
+        flow.lock().1.completes(*id, Instant::now(), queued);
         flow.changed.notify_one();
         let keep = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
         let surplus = self.bytes.num_permits().saturating_sub(keep);
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(window.bytes_held(), 40 * KIB);
         drop(first);
         let mut second = window.admit(40 * KIB).await;
-        second.complete(8 * KIB);
+        second.complete(8 * KIB, Duration::ZERO);
         assert_eq!(window.bytes_held(), 8 * KIB);
         assert!(window.admit(40 * KIB).now_or_never().is_some());
     }
@@ -260,7 +261,8 @@ mod tests {
         window.taken();
         while held.len() < 11 {
             held.push(window.admit(1).await);
-            held.iter_mut().for_each(|one| one.complete(1));
+            held.iter_mut()
+                .for_each(|one| one.complete(1, Duration::ZERO));
         }
         let ahead = window.needed_at() - Instant::now();
         assert_eq!(ahead.as_millis(), 400);
@@ -280,18 +282,18 @@ mod tests {
             (first as u32, first as u32)
         );
         // Each that completes lets another one in, and one more.
-        held[0].complete(1);
+        held[0].complete(1, Duration::ZERO);
         assert_eq!(window.under_way(), first as u32 - 1);
         held.extend([window.admit(1).await, window.admit(1).await]);
         assert!(window.admit(1).now_or_never().is_none());
         while window.batches_held() < 100 {
             for one in &mut held {
-                one.complete(1);
+                one.complete(1, Duration::ZERO);
             }
             held.push(window.admit(1).await);
         }
         for one in &mut held {
-            one.complete(1);
+            one.complete(1, Duration::ZERO);
         }
         assert_eq!((window.batches_held(), window.under_way()), (100, 0));
     }

@@ -42,7 +42,10 @@ impl Depth {
         self.next
     }
 
-    pub(super) fn completes(&mut self, id: u64, now: Instant) {
+    /// It is complete, and waited for a replica that is free for `queued` of its time. That is not
+    /// latency: more under way only makes it longer, and a loader that took it for latency would ask
+    /// a fleet that is busy for more and more.
+    pub(super) fn completes(&mut self, id: u64, now: Instant, queued: Duration) {
         let Some(began) = self.under_way.remove(&id) else {
             return;
         };
@@ -50,7 +53,8 @@ impl Depth {
         if self.latencies.len() == RECENT {
             self.latencies.pop_front();
         }
-        self.latencies.push_back(now - began);
+        self.latencies
+            .push_back((now - began).saturating_sub(queued));
         let mut sorted: Vec<_> = self.latencies.iter().copied().collect();
         sorted.sort_unstable();
         let at = ((sorted.len() - 1) as f64 * QUANTILE).ceil() as usize;
@@ -103,7 +107,7 @@ mod tests {
         let ids: Vec<_> = (0..count).map(|_| depth.begins(Instant::now())).collect();
         advance(latency).await;
         for id in ids {
-            depth.completes(id, Instant::now());
+            depth.completes(id, Instant::now(), Duration::ZERO);
         }
     }
 
@@ -122,6 +126,21 @@ mod tests {
         assert_eq!(depth.target(Some(SECOND)), 40);
         answered(&mut depth, RECENT, SECOND).await;
         assert_eq!(depth.target(Some(SECOND / 10)), 40, "and is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_fleet_is_not_asked_for_more() {
+        let mut depth = Depth::default();
+        answered(&mut depth, RECENT, SECOND).await;
+        let target = depth.target(Some(SECOND / 10));
+        for queue in [10, 100, 1000] {
+            for _ in 0..RECENT {
+                let id = depth.begins(Instant::now());
+                advance((queue + 1) * SECOND).await;
+                depth.completes(id, Instant::now(), queue * SECOND);
+            }
+            assert_eq!(depth.target(Some(SECOND / 10)), target, "after {queue} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]
