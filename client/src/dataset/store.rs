@@ -1,6 +1,7 @@
 //! A store of objects: a local folder, S3, GCS, Azure or HTTP.
 
 mod advice;
+mod local;
 mod names;
 mod open;
 mod read;

@@ -1,18 +1,31 @@
 //! What went wrong with a store, and what to do about it.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, io};
 
 use object_store::Error;
+
+/// Of reading one file.
+pub(super) fn file(name: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => missing(name),
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot read {name}: {error}; let the loader's user read it")
+        }
+        _ => format!("cannot read {name}: {error}"),
+    }
+}
+
+fn missing(name: &str) -> String {
+    format!(
+        "{name} is not there: it was renamed or removed, or never uploaded; put it back, or index \
+         the dataset again"
+    )
+}
 
 /// Of reading one object.
 pub(super) fn read(name: &str, local: bool, error: &Error) -> String {
     match error {
-        Error::NotFound { .. } => {
-            format!(
-                "{name} is not there: it was renamed or removed, or never uploaded; put it back, \
-                 or index the dataset again"
-            )
-        }
+        Error::NotFound { .. } => missing(name),
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => denied(name, error),
         Error::Generic { .. } if !local => unreachable(name, error),
         _ => format!("cannot read {name}: {}", causes(error)),

@@ -74,6 +74,9 @@ impl Store {
     }
 
     async fn body(&self, object: &Shard, path: &Path, range: Range<u64>) -> Result<Bytes, Failed> {
+        if let Some(file) = self.local_path(&object.path) {
+            return self.file((object, file), range).await;
+        }
         let wanted = range.end - range.start;
         // An object read whole needs no support for ranges of a plain HTTP server.
         let whole = wanted == object.bytes;
@@ -91,13 +94,16 @@ impl Store {
         if bytes.len() as u64 == wanted {
             return Ok(bytes);
         }
-        let (name, came) = (self.name(&object.path), bytes.len());
-        let reason = format!("{name}: {came} bytes came of {wanted}");
-        Err(Failed::Body(reason))
+        Err(self.short(object, bytes.len(), wanted as usize))
+    }
+
+    pub(super) fn short(&self, object: &Shard, came: usize, wanted: usize) -> Failed {
+        let name = self.name(&object.path);
+        Failed::Body(format!("{name}: {came} bytes came of {wanted}"))
     }
 }
 
-enum Failed {
+pub(super) enum Failed {
     /// Another try would end the same way, or has been made.
     ForGood(String),
     /// The answer began, and then went wrong.
