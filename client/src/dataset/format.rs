@@ -180,7 +180,7 @@ impl Format {
         shard: &Shard,
         found: &Located<'_>,
     ) -> Result<Sample, String> {
-        let sample = match self {
+        let mut sample = match self {
             Self::Folder => folder::read(store, found).await,
             Self::Tar => tar::read(store, shard, found).await,
             Self::Parquet(parquet) => parquet.read(store, shard, found).await,
@@ -188,6 +188,14 @@ impl Format {
         }?;
         if sample.image.is_empty() {
             return Err("is empty".into());
+        }
+        // Rows are cut out of pages and of unpacked shards, which their bytes would keep in memory.
+        if matches!(self, Self::Parquet(_) | Self::Mds(_)) {
+            sample.image = Bytes::copy_from_slice(&sample.image);
+        }
+        // A caption is held until its batch is taken, and must not hold the image that it was read with.
+        for (_, part) in &mut sample.parts {
+            *part = Bytes::copy_from_slice(part);
         }
         Ok(sample)
     }

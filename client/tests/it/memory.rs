@@ -7,6 +7,7 @@ use preheat_client::{BadSamples, Config, DataLoader, Dataset, Source};
 use crate::{
     ALLOCATED,
     photos::{Photos, png},
+    shards::Tar,
     stub::{Stub, eventually},
 };
 
@@ -17,16 +18,39 @@ const ENDPOINT: &str = "PREHEAT_TEST_ENDPOINT";
 const FOLDER: &str = "PREHEAT_TEST_FOLDER";
 const BATCHES: &str = "PREHEAT_TEST_BATCHES";
 
-/// Runs [`alone`] in a process of its own, against a replica in this one, with files of so many bytes.
-fn measure(batches: u64, file_bytes: usize) {
-    let stub = Stub::answering();
-    let photos = Photos::new(0);
-    for id in 0..96 {
+/// 96 files of so many bytes. Nobody decodes them here.
+fn files(bytes: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..96).map(move |id| {
         let mut file = png(id, 36, 36);
-        // Nobody decodes them here.
-        file.resize(file_bytes, 0);
-        photos.write(&format!("{id:03}.png"), &file);
+        file.resize(bytes, 0);
+        (format!("{id:03}.png"), file)
+    })
+}
+
+/// As files of a folder.
+fn folder(bytes: usize) -> Photos {
+    let photos = Photos::new(0);
+    for (name, file) in files(bytes) {
+        photos.write(&name, &file);
     }
+    photos
+}
+
+/// As a tar shard, each with a caption.
+fn shard(bytes: usize) -> Photos {
+    let photos = Photos::new(0);
+    let mut tar = Tar::default();
+    for (name, file) in files(bytes) {
+        tar = tar.with(&name, file);
+        tar = tar.with(&name.replace("png", "txt"), "a photo");
+    }
+    photos.write("000.tar", &tar.bytes());
+    photos
+}
+
+/// Runs [`alone`] in a process of its own, against a replica in this one.
+fn measure(batches: u64, photos: &Photos) {
+    let stub = Stub::answering();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "memory::alone", "--ignored", "--nocapture"])
         .env(ENDPOINT, stub.uri())
@@ -43,19 +67,24 @@ fn measure(batches: u64, file_bytes: usize) {
 
 #[test]
 fn a_window_holds_what_it_may_and_nothing_grows() {
-    measure(2000, 12_000);
+    measure(2000, &folder(12_000));
+}
+
+#[test]
+fn a_caption_does_not_hold_its_image() {
+    measure(300, &shard(12_000));
 }
 
 #[test]
 #[ignore = "figures: some minutes"]
 fn nothing_grows_over_100_000_batches() {
-    measure(100_000, 12_000);
+    measure(100_000, &folder(12_000));
 }
 
 #[test]
 #[ignore = "figures: the loader's CPU time per image of 50 KB; in a release build"]
 fn cpu_time_per_image() {
-    measure(3000, 50_000);
+    measure(3000, &folder(50_000));
 }
 
 /// Waits until all is complete that has room.

@@ -20,15 +20,15 @@ use crate::{
 
 /// A tar in memory.
 #[derive(Default)]
-struct Tar(Vec<(String, Vec<u8>)>);
+pub(crate) struct Tar(Vec<(String, Vec<u8>)>);
 
 impl Tar {
-    fn with(mut self, path: &str, bytes: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn with(mut self, path: &str, bytes: impl AsRef<[u8]>) -> Self {
         self.0.push((path.to_owned(), bytes.as_ref().to_vec()));
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut builder = Builder::new(Vec::new());
         for (path, bytes) in &self.0 {
             let mut header = Header::new_gnu();
