@@ -123,14 +123,15 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_BATCHES_AHEAD)]
     batches_ahead: u32,
     /// Seconds that are measured.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     seconds: f64,
     /// Measure so many steps of each trainer instead.
     #[arg(long, value_name = "N", conflicts_with = "seconds",
         value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Seconds before that are not measured.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds_or_none)]
+    /// Seconds before, of which only the waits are shown: the window is filled in them, and a fleet
+    /// that is 85 % busy has 15 % left for that.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
     warm_up: f64,
     /// Part of the batches that synthetic replicas take longer for: 0.05.
     #[arg(long, value_name = "SHARE", conflicts_with = "endpoint", value_parser = share)]

@@ -104,6 +104,12 @@ impl Log {
         self.begun.is_some()
     }
 
+    /// The steps of the warm-up.
+    pub(super) fn before(&self) -> &[Beat] {
+        let to = self.begun.map_or(self.beats.len(), |begun| begun + 1);
+        &self.beats[..to]
+    }
+
     /// The steps within the measured time.
     pub(super) fn measured(&self) -> &[Beat] {
         let from = self.begun.map_or(self.beats.len(), |begun| begun + 1);

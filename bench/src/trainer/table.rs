@@ -24,6 +24,7 @@ pub(super) fn paces(report: &mut Report, title: &str, rows: &[(String, &Spec, &L
         "steps/s",
         "images/s",
         "stall, %",
+        "in the warm-up, s",
         "wait p50, ms",
         "p99, ms",
         "longest, ms",
@@ -38,6 +39,7 @@ pub(super) fn paces(report: &mut Report, title: &str, rows: &[(String, &Spec, &L
             pace.steps_per_second().into(),
             pace.images_per_second().into(),
             (100.0 * pace.stall).into(),
+            pace.stalled_before.as_secs_f64().into(),
         ];
         row.extend(pace.waits.map(milliseconds));
         row.push(pace.ready.into());

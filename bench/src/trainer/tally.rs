@@ -18,6 +18,8 @@ pub(super) struct Pace {
     pub(super) images: u64,
     /// Share of the time in which it stood still for its data.
     pub(super) stall: f64,
+    /// How long it did in the warm-up, while the window was being filled.
+    pub(super) stalled_before: Duration,
     /// Of the waits of all ranks for a batch: the median, the 99th percentile, the longest.
     pub(super) waits: [Duration; 3],
     /// Complete batches when steps began, on average.
@@ -38,6 +40,7 @@ impl Pace {
             seconds,
             images: beats.iter().map(|beat| beat.images).sum(),
             stall: ratio(stalled.as_secs_f64(), seconds),
+            stalled_before: log.before().iter().map(Beat::stalled).sum(),
             waits: [0.5, 0.99, 1.0].map(|share| quantile(&waits, share)),
             ready: ratio(ready as f64, beats.len() as f64),
         }
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!((pace.steps, pace.images), (4, 32));
         assert!((pace.seconds - 0.5).abs() < 1e-9, "{pace:?}");
         assert!((pace.stall - 0.2).abs() < 1e-9, "{pace:?}");
+        assert_eq!(pace.stalled_before, 900 * MS);
         assert_eq!(pace.waits, [Duration::ZERO, 100 * MS, 100 * MS]);
         assert_eq!(pace.ready, 2.0);
         assert!((pace.images_per_second() - 64.0).abs() < 1e-6);
@@ -191,7 +195,14 @@ mod tests {
     #[test]
     fn nothing_measured_is_nothing() {
         let pace = Pace::of(&log(&[(1, 1)], 10_000 * MS));
-        assert_eq!(pace, Pace::default());
+        let stalled_before = MS;
+        assert_eq!(
+            pace,
+            Pace {
+                stalled_before,
+                ..Pace::default()
+            }
+        );
     }
 
     #[test]
