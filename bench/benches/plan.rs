@@ -14,7 +14,7 @@ use std::{
 use criterion::{BatchSize, Criterion, Throughput};
 use preheat_client::plan::{
     Block, Buckets, Crop, Plan, PlanSpec, Purpose, Samples, Shuffle, Size, SmallBuckets, Subset,
-    Tail, TransformSpec, below, draw,
+    Tail, TransformSpec, Weights, below, draw,
 };
 
 const SAMPLES: u64 = 100_000_000;
@@ -101,6 +101,8 @@ fn spec(shuffle: Shuffle) -> PlanSpec {
         small_buckets: SmallBuckets::Keep,
         subset: Subset::All,
         repeats: 1,
+        weights: Weights::Equal,
+        shares: None,
         transform: TransformSpec {
             crop: Crop::Center,
             flip: 0.5,

@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 use preheat_proto::{DType, Filter, Posterior, Scale};
 
-pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail};
+pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
 use crate::{
     cache::CacheConfig,
@@ -127,6 +127,8 @@ pub struct Config {
     pub subset: Subset,
     /// How often each of them is delivered in an epoch.
     pub repeats: u32,
+    /// The same by sample, times `repeats`.
+    pub weights: Weights,
     /// Interpolation of the resize; [`crate::filter::by_name`] knows what other libraries call it.
     pub filter: Filter,
     /// Probability of mirroring a sample left to right.
@@ -221,6 +223,7 @@ impl Config {
             small_buckets: SmallBuckets::Keep,
             subset: Subset::All,
             repeats: 1,
+            weights: Weights::Equal,
             filter: Filter::Lanczos,
             flip: 0.0,
             crop: Crop::Center,
@@ -291,6 +294,8 @@ impl Config {
             small_buckets: self.small_buckets,
             subset: self.subset.clone(),
             repeats: self.repeats,
+            weights: self.weights.clone(),
+            shares: None,
             transform: TransformSpec {
                 crop: self.crop,
                 flip: self.flip,

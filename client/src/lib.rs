@@ -30,7 +30,9 @@ pub mod wire;
 pub use bad::{LEAST_SEEN, MAX_REPORTED};
 pub use batch::{Batch, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
-pub use config::{BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail};
+pub use config::{
+    BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights,
+};
 pub use dataset::{Check, Dataset, Progress, Source};
 pub use error::Error;
 pub use layouts::LAYOUT_IN_MEMORY;

@@ -8,7 +8,7 @@ use crate::{
     config::{Bucketing, Config},
     error::Error,
     filter,
-    plan::{Block, Crop, ORDER_VERSION, Shuffle, SmallBuckets, Subset, Tail},
+    plan::{Block, Crop, ORDER_VERSION, Shuffle, SmallBuckets, Subset, Tail, Weights},
 };
 
 /// Version of the layout of [`State`].
@@ -53,6 +53,8 @@ pub struct Identity {
     pub small_buckets: String,
     pub subset: String,
     pub repeats: u32,
+    #[serde(default = "equal")]
+    pub weights: String,
     pub filter: String,
     pub crop: String,
     pub flip: f32,
@@ -132,6 +134,7 @@ impl Identity {
             small_buckets: small_buckets(config.small_buckets),
             subset: subset(&config.subset),
             repeats: config.repeats,
+            weights: weights(&config.weights),
             filter: filter::name(config.filter).into(),
             crop: crop(config.crop),
             flip: config.flip,
@@ -200,6 +203,21 @@ fn subset(subset: &Subset) -> String {
     }
 }
 
+/// Of states that were saved when there was nothing else.
+fn equal() -> String {
+    weights(&Weights::Equal)
+}
+
+fn weights(weights: &Weights) -> String {
+    match weights {
+        Weights::Equal => "equal".into(),
+        Weights::Given(list) => {
+            let bytes = list.iter().map(|weight| weight.to_le_bytes());
+            format!("{} weights, blake3 {}", list.len(), hash(bytes))
+        }
+    }
+}
+
 fn crop(crop: Crop) -> String {
     match crop {
         Crop::Center => "center".into(),
@@ -218,11 +236,23 @@ fn join<T: ToString + Ord>(all: &[T]) -> String {
 
 /// A long list by its hash.
 fn list(ids: &[u64]) -> String {
+    let bytes = ids.iter().map(|id| id.to_le_bytes());
+    format!("{} ids, blake3 {}", ids.len(), hash(bytes))
+}
+
+fn hash<const N: usize>(numbers: impl Iterator<Item = [u8; N]>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for id in ids {
-        hasher.update(&id.to_le_bytes());
+    // In large pieces: a hundred million numbers are a second else.
+    let mut piece = Vec::with_capacity(1 << 16);
+    for number in numbers {
+        piece.extend(number);
+        if piece.len() >= 1 << 16 {
+            hasher.update(&piece);
+            piece.clear();
+        }
     }
-    format!("{} ids, blake3 {}", ids.len(), hasher.finalize().to_hex())
+    hasher.update(&piece);
+    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]
@@ -244,6 +274,10 @@ mod tests {
         let json = state().to_json();
         assert!(json.contains("\"tail\": \"pad\""), "{json}");
         assert_eq!(State::from_json(&json).unwrap(), state());
+        // Saved before there were weights.
+        let older = json.replace("    \"weights\": \"equal\",\n", "");
+        assert_ne!(older, json);
+        assert_eq!(State::from_json(&older).unwrap(), state());
     }
 
     #[test]
@@ -266,6 +300,7 @@ mod tests {
         ours.accept(&saved).unwrap();
         saved.subset = subset(&Subset::Ids([3, 4].into()));
         saved.seed = 9;
+        saved.weights = weights(&Weights::Given([1.0, 2.0].into()));
         saved.crop = "random".into();
         let text = ours.accept(&saved).unwrap_err().to_string();
         assert!(text.contains("seed was 9, is 0"), "{text}");
@@ -274,6 +309,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("subset was \"2 ids, blake3 "), "{text}");
+        assert!(text.contains("weights was \"2 weights, blake3 "), "{text}");
         assert!(!text.contains("tail"), "{text}");
     }
 }
