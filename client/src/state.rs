@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Bucketing, Config},
+    dataset::{Mix, MixSource},
     error::Error,
     filter,
-    plan::{Block, Crop, ORDER_VERSION, Shuffle, SmallBuckets, Subset, Tail, Weights},
+    plan::{Block, Crop, ORDER_VERSION, Share, Shuffle, SmallBuckets, Subset, Tail, Weights},
 };
 
 /// Version of the layout of [`State`].
 pub const STATE_VERSION: u32 = 2;
 /// Longest JSON that is read as a state.
 pub const MAX_STATE_BYTES: usize = 64 * 1024;
+/// Bytes of a mix that is written out; a longer one is named by its hash.
+const MAX_MIX: usize = 4096;
 
 /// The next batch to deliver, and what must not have changed until then. Neither rank nor world
 /// size is part of it: every rank saves the same state, and any number of ranks can restore it.
@@ -55,6 +58,9 @@ pub struct Identity {
     pub repeats: u32,
     #[serde(default = "equal")]
     pub weights: String,
+    /// Names and shares of the sources.
+    #[serde(default = "no_mix")]
+    pub mix: String,
     pub filter: String,
     pub crop: String,
     pub flip: f32,
@@ -135,6 +141,7 @@ impl Identity {
             subset: subset(&config.subset),
             repeats: config.repeats,
             weights: weights(&config.weights),
+            mix: config.mix.as_ref().map_or_else(no_mix, mix),
             filter: filter::name(config.filter).into(),
             crop: crop(config.crop),
             flip: config.flip,
@@ -218,6 +225,30 @@ fn weights(weights: &Weights) -> String {
     }
 }
 
+fn no_mix() -> String {
+    "none".into()
+}
+
+fn mix(mix: &Mix) -> String {
+    let source = |source: &MixSource| {
+        let MixSource { name, share, .. } = source;
+        match share {
+            Share::Repeats(times) => format!("{name:?} {times} times"),
+            Share::Weight(weight) => format!("{name:?} by weight {weight}"),
+        }
+    };
+    let sources: Vec<_> = mix.sources.iter().map(source).collect();
+    let mut text = sources.join(", ");
+    if text.len() > MAX_MIX {
+        let hash = blake3::hash(text.as_bytes()).to_hex();
+        text = format!("{} sources, blake3 {hash}", sources.len());
+    }
+    match mix.epoch_samples {
+        Some(samples) => format!("{text}, {samples} samples an epoch"),
+        None => text,
+    }
+}
+
 fn crop(crop: Crop) -> String {
     match crop {
         Crop::Center => "center".into(),
@@ -275,7 +306,7 @@ mod tests {
         assert!(json.contains("\"tail\": \"pad\""), "{json}");
         assert_eq!(State::from_json(&json).unwrap(), state());
         // Saved before there were weights.
-        let older = json.replace("    \"weights\": \"equal\",\n", "");
+        let older = json.replace("    \"weights\": \"equal\",\n    \"mix\": \"none\",\n", "");
         assert_ne!(older, json);
         assert_eq!(State::from_json(&older).unwrap(), state());
     }
