@@ -120,8 +120,25 @@ fn no_two_samples_take_turns() {
         vec![0.5; samples],
         (0..samples).map(|id| 0.4995 + id as f32 * 1e-5).collect(),
     ];
-    for weights in &lists {
-        let plan = weighted(spec(16, Shuffle::Full), weights);
+    let mut plans: Vec<Plan> = lists
+        .iter()
+        .map(|weights| weighted(spec(16, Shuffle::Full), weights))
+        .collect();
+    for shuffle in [Shuffle::Full, Shuffle::Blocked(Block::Shards(1))] {
+        let mut one = squares(samples);
+        one.starts = vec![0, 64];
+        one.ends = vec![samples as u64];
+        let shares = Shares {
+            shares: vec![Share::Repeats(0.5)],
+            epoch_samples: None,
+        };
+        let spec = PlanSpec {
+            shares: Some(shares),
+            ..spec(16, shuffle)
+        };
+        plans.push(Plan::new(spec, &one).unwrap());
+    }
+    for plan in plans {
         let mut both = vec![0; samples];
         for epoch in 0..epochs {
             let times = times(&plan, epoch, samples);
