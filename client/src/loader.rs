@@ -68,8 +68,8 @@ impl DataLoader {
     /// As for [`Self::new`].
     pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
         config.check()?;
-        let index = dataset.index().path();
-        let plan = Plan::open(config.plan_spec(), &*dataset, index, &|_, _| {})?;
+        let layouts = dataset.layouts();
+        let plan = Plan::open(config.plan_spec(), &*dataset, layouts, &|_, _| {})?;
         tracing::info!("plan: {}", plan.report());
         let unusable = unusable(&config, &dataset, &plan)?;
         let tally = Tally::new(&config);
@@ -328,7 +328,7 @@ fn unusable(
             (known, _) => known.cloned().unwrap_or_default(),
         };
         if config.bad_samples == BadSamples::Fail {
-            let key = dataset.key(id).to_owned();
+            let key = dataset.key(id).into_owned();
             return Err(Error::BadSample { key, reason });
         }
         unusable.insert(id, reason);

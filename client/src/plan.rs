@@ -19,6 +19,7 @@ mod report;
 mod seeds;
 mod spec;
 mod transform;
+mod weights;
 
 pub use bucket::{Size, buckets, nearest};
 pub use check::{MAX_IDS, MAX_REPEATS, MAX_SIZES};
@@ -28,9 +29,14 @@ pub use report::{BucketReport, Report, SmallBucket};
 pub use seeds::{Purpose, below, draw};
 pub use spec::{Block, Buckets, PlanSpec, Samples, Shuffle, SmallBuckets, Subset, Tail};
 pub use transform::{Crop, MicroConditioning, Transform, TransformSpec, cover, transform};
+pub use weights::{MAX_EPOCH_SAMPLES, MAX_WEIGHT, Share, Shares, Weights};
+
+use std::sync::Arc;
 
 use crate::error::Error;
 use layout::{Filled, Layout};
+use weights::Weighted;
+pub(crate) use weights::Zeros;
 
 #[cfg(test)]
 mod tests;
@@ -69,6 +75,15 @@ struct Bucket {
     first_slot: u64,
 }
 
+impl Bucket {
+    /// Keyed by what the bucket is, not by its number, which other samples can change.
+    fn key(&self, (spec, epoch): (&PlanSpec, u64), purpose: Purpose) -> u64 {
+        let Size { width, height } = self.report.size;
+        let name = (u64::from(width) << 32) | u64::from(height);
+        draw(spec.seed, epoch, name, purpose)
+    }
+}
+
 /// What else the order of batches is made from.
 #[derive(Clone, Debug)]
 enum Order {
@@ -85,6 +100,7 @@ enum Walk<'a> {
     Plain,
     Permuted(Permutation),
     Blocked(blocked::Walk<'a>),
+    Weighted(weights::Walk<'a>),
 }
 
 /// The order of a dataset.
@@ -96,6 +112,8 @@ pub struct Plan {
     steps: u64,
     unusable: Vec<u64>,
     order: Order,
+    /// Where weights differ.
+    weighted: Option<Arc<Weighted>>,
 }
 
 impl Plan {
@@ -112,7 +130,8 @@ impl Plan {
 
     /// The order over a layout of the same spec and samples.
     pub(crate) fn from_layout(spec: PlanSpec, layout: Layout) -> Result<Self, Error> {
-        let (buckets, steps) = lay_out(&spec, &layout.outline.buckets);
+        let weighted = Weighted::new(&spec, &layout)?;
+        let (buckets, steps) = lay_out(&spec, &layout.outline.buckets, weighted.as_ref());
         if steps == 0 {
             let reason = format!(
                 "is {}, more than any bucket holds, and incomplete batches are dropped: lower it, \
@@ -134,6 +153,7 @@ impl Plan {
             buckets,
             steps,
             order,
+            weighted: weighted.map(Arc::new),
         })
     }
 
@@ -245,6 +265,7 @@ impl Plan {
         Report {
             samples: outline.samples,
             outside: outline.outside,
+            weightless: outline.weightless,
             left_out: left_out.map(|small| small.samples).sum(),
             small: outline.small.clone(),
             unusable: outline.unusable,
@@ -260,7 +281,7 @@ impl Plan {
         let slot = match &self.order {
             Order::Blocked(blocks) => {
                 let at = (&self.spec, epoch);
-                let table = blocks.table(at, &self.buckets, &self.layout.table);
+                let table = blocks.table(at, &self.buckets, self.ground());
                 return table.batch(at, &self.buckets, step);
             }
             Order::Full => {
@@ -277,24 +298,43 @@ impl Plan {
 
     /// The order of a bucket's samples in an epoch.
     fn walk(&self, epoch: u64, bucket: usize) -> Walk<'_> {
-        let BucketReport { size, places, .. } = self.buckets[bucket].report;
-        // Keyed by what the bucket is, not by its number, which other samples can change.
-        let name = (u64::from(size.width) << 32) | u64::from(size.height);
-        let key = draw(self.spec.seed, epoch, name, Purpose::Order);
-        match &self.order {
-            Order::None | Order::Given(_) => Walk::Plain,
-            Order::Full => Walk::Permuted(Permutation::new(places, key)),
-            Order::Blocked(blocks) => {
-                let rows = &self.layout.table;
+        let at = (&self.spec, epoch);
+        let key = self.buckets[bucket].key(at, Purpose::Order);
+        let drawn = || self.buckets[bucket].key(at, Purpose::Drawn);
+        let places = self.buckets[bucket].report.places;
+        match (&self.order, &self.weighted) {
+            (Order::Blocked(blocks), _) => {
+                let ground = self.ground();
                 Walk::Blocked(blocked::Walk {
-                    table: blocks.table((&self.spec, epoch), &self.buckets, rows),
-                    rows,
+                    table: blocks.table(at, &self.buckets, ground),
+                    ground,
                     bucket,
                     repeats: u64::from(self.spec.repeats),
                     key,
+                    drawn: drawn(),
                     last: None,
                 })
             }
+            (order, Some(weighted)) => {
+                let full = matches!(order, Order::Full);
+                Walk::Weighted(weights::Walk {
+                    weighted,
+                    bucket,
+                    comb: weighted.courses[bucket].comb(drawn()),
+                    key: drawn(),
+                    order: full.then(|| Permutation::new(places, key)),
+                })
+            }
+            (Order::Full, None) => Walk::Permuted(Permutation::new(places, key)),
+            (Order::None | Order::Given(_), None) => Walk::Plain,
+        }
+    }
+
+    /// What blocks are made of.
+    fn ground(&self) -> blocked::Ground<'_> {
+        blocked::Ground {
+            rows: &self.layout.table,
+            weighted: self.weighted.as_deref(),
         }
     }
 
@@ -304,18 +344,19 @@ impl Plan {
             Walk::Plain => place % report.samples,
             Walk::Permuted(order) => order.get(place) / u64::from(self.spec.repeats),
             Walk::Blocked(walk) => walk.member(place),
+            Walk::Weighted(walk) => walk.member(place),
         };
         u64::from(self.layout.members.get(start + member as usize))
     }
 }
 
 /// The buckets with their batches, and the number of steps.
-fn lay_out(spec: &PlanSpec, filled: &[Filled]) -> (Vec<Bucket>, u64) {
+fn lay_out(spec: &PlanSpec, filled: &[Filled], weighted: Option<&Weighted>) -> (Vec<Bucket>, u64) {
     let batch = u64::from(spec.global_batch);
     let mut buckets = Vec::new();
     let (mut slots, mut start) = (0, 0);
-    for bucket in filled {
-        let places = bucket.members * u64::from(spec.repeats);
+    for (at, bucket) in filled.iter().enumerate() {
+        let places = weights::places(spec, weighted, at, bucket.members);
         let batches = match spec.tail {
             Tail::Pad | Tail::Short => places.div_ceil(batch),
             Tail::Drop => places / batch,

@@ -3,6 +3,7 @@
 mod bad;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -83,7 +84,7 @@ impl Run {
         let latent = self.model.tensor_bytes(planned.size).unwrap_or(usize::MAX);
         let each = latent.saturating_add(size_of::<SampleInfo>()) as u64;
         let cost = |one: &Position| {
-            let key = self.dataset.key(one.sample).len() as u64;
+            let key = self.dataset.key_bytes(one.sample);
             each.saturating_add(key + self.dataset.bytes(one.sample))
         };
         let costs = planned.positions.iter().map(cost);
@@ -239,7 +240,7 @@ impl Run {
     fn call_failed(&self, job: &Job, places: &[Place], error: CallError) -> Error {
         let first = places
             .first()
-            .map_or("", |place| self.dataset.key(place.sample));
+            .map_or(Cow::from(""), |place| self.dataset.key(place.sample));
         let (count, epoch, step) = (places.len(), job.epoch, job.step);
         Error::Call {
             what: format!("{count} samples from `{first}` on, epoch {epoch}, step {step}"),
@@ -256,7 +257,8 @@ impl Run {
         }
         SampleInfo {
             id: place.sample,
-            key: self.dataset.key(place.sample).to_owned(),
+            key: self.dataset.key(place.sample).into_owned(),
+            source: self.dataset.source_of(place.sample),
             padding: place.position.padding,
             substitute_of,
             valid: place.valid,

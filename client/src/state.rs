@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Bucketing, Config},
+    dataset::{Mix, MixSource},
     error::Error,
     filter,
-    plan::{Block, Crop, ORDER_VERSION, Shuffle, SmallBuckets, Subset, Tail},
+    plan::{Block, Crop, ORDER_VERSION, Share, Shuffle, SmallBuckets, Subset, Tail, Weights},
 };
 
 /// Version of the layout of [`State`].
 pub const STATE_VERSION: u32 = 2;
 /// Longest JSON that is read as a state.
 pub const MAX_STATE_BYTES: usize = 64 * 1024;
+/// Bytes of a mix that is written out; a longer one is named by its hash.
+const MAX_MIX: usize = 4096;
 
 /// The next batch to deliver, and what must not have changed until then. Neither rank nor world
 /// size is part of it: every rank saves the same state, and any number of ranks can restore it.
@@ -53,6 +56,11 @@ pub struct Identity {
     pub small_buckets: String,
     pub subset: String,
     pub repeats: u32,
+    #[serde(default = "equal")]
+    pub weights: String,
+    /// Names and shares of the sources.
+    #[serde(default = "no_mix")]
+    pub mix: String,
     pub filter: String,
     pub crop: String,
     pub flip: f32,
@@ -132,6 +140,8 @@ impl Identity {
             small_buckets: small_buckets(config.small_buckets),
             subset: subset(&config.subset),
             repeats: config.repeats,
+            weights: weights(&config.weights),
+            mix: config.mix.as_ref().map_or_else(no_mix, mix),
             filter: filter::name(config.filter).into(),
             crop: crop(config.crop),
             flip: config.flip,
@@ -200,6 +210,45 @@ fn subset(subset: &Subset) -> String {
     }
 }
 
+/// Of states that were saved when there was nothing else.
+fn equal() -> String {
+    weights(&Weights::Equal)
+}
+
+fn weights(weights: &Weights) -> String {
+    match weights {
+        Weights::Equal => "equal".into(),
+        Weights::Given(list) => {
+            let bytes = list.iter().map(|weight| weight.to_le_bytes());
+            format!("{} weights, blake3 {}", list.len(), hash(bytes))
+        }
+    }
+}
+
+fn no_mix() -> String {
+    "none".into()
+}
+
+fn mix(mix: &Mix) -> String {
+    let source = |source: &MixSource| {
+        let MixSource { name, share, .. } = source;
+        match share {
+            Share::Repeats(times) => format!("{name:?} {times} times"),
+            Share::Weight(weight) => format!("{name:?} by weight {weight}"),
+        }
+    };
+    let sources: Vec<_> = mix.sources.iter().map(source).collect();
+    let mut text = sources.join(", ");
+    if text.len() > MAX_MIX {
+        let hash = blake3::hash(text.as_bytes()).to_hex();
+        text = format!("{} sources, blake3 {hash}", sources.len());
+    }
+    match mix.epoch_samples {
+        Some(samples) => format!("{text}, {samples} samples an epoch"),
+        None => text,
+    }
+}
+
 fn crop(crop: Crop) -> String {
     match crop {
         Crop::Center => "center".into(),
@@ -218,11 +267,23 @@ fn join<T: ToString + Ord>(all: &[T]) -> String {
 
 /// A long list by its hash.
 fn list(ids: &[u64]) -> String {
+    let bytes = ids.iter().map(|id| id.to_le_bytes());
+    format!("{} ids, blake3 {}", ids.len(), hash(bytes))
+}
+
+fn hash<const N: usize>(numbers: impl Iterator<Item = [u8; N]>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for id in ids {
-        hasher.update(&id.to_le_bytes());
+    // In large pieces: a hundred million numbers are a second else.
+    let mut piece = Vec::with_capacity(1 << 16);
+    for number in numbers {
+        piece.extend(number);
+        if piece.len() >= 1 << 16 {
+            hasher.update(&piece);
+            piece.clear();
+        }
     }
-    format!("{} ids, blake3 {}", ids.len(), hasher.finalize().to_hex())
+    hasher.update(&piece);
+    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]
@@ -244,6 +305,10 @@ mod tests {
         let json = state().to_json();
         assert!(json.contains("\"tail\": \"pad\""), "{json}");
         assert_eq!(State::from_json(&json).unwrap(), state());
+        // Saved before there were weights.
+        let older = json.replace("    \"weights\": \"equal\",\n    \"mix\": \"none\",\n", "");
+        assert_ne!(older, json);
+        assert_eq!(State::from_json(&older).unwrap(), state());
     }
 
     #[test]
@@ -266,6 +331,7 @@ mod tests {
         ours.accept(&saved).unwrap();
         saved.subset = subset(&Subset::Ids([3, 4].into()));
         saved.seed = 9;
+        saved.weights = weights(&Weights::Given([1.0, 2.0].into()));
         saved.crop = "random".into();
         let text = ours.accept(&saved).unwrap_err().to_string();
         assert!(text.contains("seed was 9, is 0"), "{text}");
@@ -274,6 +340,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("subset was \"2 ids, blake3 "), "{text}");
+        assert!(text.contains("weights was \"2 weights, blake3 "), "{text}");
         assert!(!text.contains("tail"), "{text}");
     }
 }

@@ -97,7 +97,7 @@ fn read(dataset: &Dataset, ids: &[u64], faults: &mut Vec<Vec<Cell>>) -> anyhow::
     for &id in ids {
         let seen = runtime.block_on(dataset.read(id));
         if let Err(fault) = seen.and_then(|sample| like(dataset, id, &sample.image)) {
-            faults.push(vec![dataset.key(id).into(), fault.into()]);
+            faults.push(vec![dataset.key(id).into_owned().into(), fault.into()]);
         }
         bar.inc(1);
     }

@@ -24,6 +24,9 @@ pub(crate) struct Entry<'a> {
     /// Its index in the dataset.
     pub(crate) id: u64,
     pub(crate) key: &'a str,
+    /// The source that it is from, in a mix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<&'a str>,
     /// The object that it is in, where samples share some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) shard: Option<&'a str>,
@@ -144,6 +147,7 @@ mod tests {
         Entry {
             id,
             key,
+            source: None,
             shard: None,
             reason: "is empty",
             epoch: 1,

@@ -36,6 +36,7 @@ impl Config {
             let reason = format!("is {}, must be 0..=1", self.max_bad_share);
             return Err(Error::config("max_bad_share", reason));
         }
+        self.check_mix()?;
         self.plan_spec().check()?;
         within("caption_dropout", self.caption_dropout, 0.0, 1.0)?;
         within("window_bytes", self.window_bytes, 1, MAX_WINDOW_BYTES)?;
@@ -60,6 +61,29 @@ impl Config {
             }
         }
         self.cache.as_ref().map_or(Ok(()), CacheConfig::check)
+    }
+
+    /// A mix, and what there must not be beside it.
+    fn check_mix(&self) -> Result<(), Error> {
+        let Some(mix) = &self.mix else {
+            return Ok(());
+        };
+        mix.check()?;
+        let one = Self::new("", "", "");
+        for (field, set) in [
+            ("dataset", self.dataset != one.dataset),
+            ("store", self.store != one.store),
+            ("format", self.format.is_some()),
+            ("index", self.index.is_some()),
+            ("index_check", self.index_check != one.index_check),
+        ] {
+            if set {
+                let reason = "is set, and so is `mix`, whose sources have each their own: leave it \
+                              as it is by default";
+                return Err(Error::config(field, reason));
+            }
+        }
+        Ok(())
     }
 }
 

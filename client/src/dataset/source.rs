@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{
     format::Format,
     index::{Builder, Fault, Index, Progress, VERSION, fits, scan},
+    mix::Sources,
     sample::Shard,
     store::{Store, StoreOptions},
 };
@@ -224,14 +225,17 @@ impl From<&str> for Source {
     }
 }
 
-impl From<&Config> for Source {
+impl From<&Config> for Sources {
     fn from(config: &Config) -> Self {
-        Self {
+        if let Some(mix) = &config.mix {
+            return mix.into();
+        }
+        Self::One(Source {
             store: config.store.clone(),
             format: config.format.clone(),
             index: config.index.clone(),
             check: config.index_check,
-            ..Self::new(&config.dataset)
-        }
+            ..Source::new(&config.dataset)
+        })
     }
 }

@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::plan::{Block, Buckets, Crop, PlannedBatch, Size, SmallBuckets, Tail, TransformSpec};
+use crate::plan::{
+    Block, Buckets, Crop, PlannedBatch, Size, SmallBuckets, Tail, TransformSpec, Weights,
+};
 
 /// As many images of all shapes; every 13th cannot be read.
 struct Many {
@@ -56,6 +58,8 @@ fn spec(shuffle: Shuffle) -> PlanSpec {
         small_buckets: SmallBuckets::Merge { below: 20 },
         subset: Subset::Range { start: 3, end: 990 },
         repeats: 1,
+        weights: Weights::Equal,
+        shares: None,
         transform: TransformSpec {
             crop: Crop::Center,
             flip: 0.0,
@@ -136,6 +140,17 @@ fn seeds_and_batches_share_a_layout_and_rules_do_not() {
     assert!(same(|spec| spec.global_batch = 64));
     assert!(same(|spec| spec.tail = Tail::Drop));
     assert!(same(|spec| spec.repeats = 3));
+    let weights = |weight: fn(u32) -> f32| Weights::Given((0..1000).map(weight).collect());
+    let with = |weights| PlanSpec {
+        weights,
+        ..base.clone()
+    };
+    let halves = with(weights(|id| (id % 2) as f32 + 0.5));
+    assert_eq!(key(&halves, &samples), key(&base, &samples));
+    let zeros = with(weights(|id| (id % 2) as f32));
+    let others = with(weights(|id| (id % 3) as f32));
+    assert_ne!(key(&zeros, &samples), key(&base, &samples));
+    assert_ne!(key(&zeros, &samples), key(&others, &samples));
     assert!(!same(|spec| spec.subset = Subset::All));
     assert!(!same(|spec| spec.small_buckets = SmallBuckets::Keep));
     assert!(!same(
@@ -145,6 +160,24 @@ fn seeds_and_batches_share_a_layout_and_rules_do_not() {
         |spec| spec.buckets = Buckets::Sizes(vec![Size::new(64, 64)])
     ));
     assert_ne!(key(&base, &Many::new(1000, "two")), key(&base, &samples));
+}
+
+#[test]
+fn weights_go_with_what_was_laid_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = dir.path().join("photos.index");
+    let samples = Many::new(1000, "one");
+    for shuffle in [Shuffle::Full, Shuffle::Blocked(Block::Shards(2))] {
+        let plain = spec(shuffle);
+        let weighted = PlanSpec {
+            weights: Weights::Given((0..1000).map(|id| (id % 7) as f32 / 2.0).collect()),
+            ..plain.clone()
+        };
+        assert_ne!(
+            open(&weighted, &samples, &index),
+            open(&plain, &samples, &index)
+        );
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use preheat_proto::limits;
 
-use super::{Block, Buckets, Crop, PlanSpec, Shuffle, Size, SmallBuckets, Subset};
+use super::{Block, Buckets, Crop, PlanSpec, Shuffle, Size, SmallBuckets, Subset, weights};
 use crate::error::Error;
 
 /// Most [`PlanSpec::repeats`]: with a 32-bit number of samples, places are far below 2^62.
@@ -25,6 +25,7 @@ impl PlanSpec {
         self.check_buckets()?;
         self.check_subset()?;
         self.check_shuffle()?;
+        weights::check(self)?;
         if let SmallBuckets::Merge { below } | SmallBuckets::Drop { below } = self.small_buckets
             && below < 2
         {

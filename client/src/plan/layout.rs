@@ -10,10 +10,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{PlanSpec, Samples, Shuffle, Size, SmallBucket};
+use super::{PlanSpec, Samples, Shuffle, Size, SmallBucket, Weights};
 use crate::error::Error;
 
-use gather::{Notes, Pass, in_order};
+pub(super) use gather::in_order;
+use gather::{Notes, Pass};
 
 /// Changes whenever the same samples and rules could be laid out otherwise.
 pub(crate) const LAYOUT_VERSION: u32 = 1;
@@ -39,6 +40,20 @@ impl Words {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.len()).map(|at| self.get(at))
+    }
+
+    /// How many words `holds` is true of, where those are the first ones.
+    pub(crate) fn partition_point(&self, holds: impl Fn(u32) -> bool) -> usize {
+        let (mut start, mut end) = (0, self.len());
+        while start < end {
+            let middle = start.midpoint(end);
+            if holds(self.get(middle)) {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        start
     }
 
     pub(crate) fn slice(&self, words: Range<usize>) -> Self {
@@ -94,6 +109,12 @@ pub(crate) struct Outline {
     pub(crate) samples: u64,
     /// Those that take no part.
     pub(crate) outside: u64,
+    /// Those whose weight is 0.
+    #[serde(default)]
+    pub(crate) weightless: u64,
+    /// See [`Samples::source_ends`].
+    #[serde(default)]
+    pub(crate) sources: Vec<u64>,
     /// The buckets that have samples, ascending.
     pub(crate) buckets: Vec<Filled>,
     pub(crate) small: Vec<SmallBucket>,
@@ -153,7 +174,7 @@ impl<'a, S: Samples> Draft<'a, S> {
     /// The first pass: counts, and settles what becomes of small buckets.
     pub(crate) fn new(spec: &'a PlanSpec, samples: &'a S, watch: Watch<'_>) -> Result<Self, Error> {
         let mut pass = Pass::new(samples, spec);
-        check(samples.count(), &spec.shuffle)?;
+        check(samples.count(), spec)?;
         let kinds = pass.sizes().len();
         let mut tallies = pass.count(watch);
         let mut counts = gather::total(&tallies, kinds);
@@ -176,6 +197,7 @@ impl<'a, S: Samples> Draft<'a, S> {
             Shuffle::Given(ids) => samples.count() - distinct(ids, samples.count()),
             _ => tallies.iter().map(|tally| tally.outside).sum(),
         };
+        let weightless = tallies.iter().map(|tally| tally.weightless).sum();
         let mut unusable: Vec<u32> = tallies
             .iter_mut()
             .flat_map(|tally| std::mem::take(&mut tally.unusable))
@@ -183,7 +205,7 @@ impl<'a, S: Samples> Draft<'a, S> {
         // The first of the fullest; `max_by_key` alone would take the last.
         let fullest = (0..kinds).rev().max_by_key(|&at| counts[at]).unwrap_or(0);
         if counts.iter().all(|&count| count == 0) {
-            return Err(nothing_left(samples.count(), outside, &small));
+            return Err(nothing_left(samples.count(), (outside, weightless), &small));
         }
         counts[fullest] += unusable.len() as u64;
         unusable.sort_unstable();
@@ -206,6 +228,8 @@ impl<'a, S: Samples> Draft<'a, S> {
         let outline = Outline {
             samples: samples.count(),
             outside,
+            weightless,
+            sources: samples.source_ends().to_vec(),
             table,
             buckets,
             small,
@@ -314,12 +338,22 @@ fn table(
 }
 
 /// What can only be checked beside the dataset.
-fn check(samples: u64, shuffle: &Shuffle) -> Result<(), Error> {
+fn check(samples: u64, spec: &PlanSpec) -> Result<(), Error> {
     if samples > u64::from(u32::MAX) {
         let reason = format!("has {samples} samples, over {}", u32::MAX);
         return Err(Error::config("dataset", reason));
     }
-    if let Shuffle::Given(ids) = shuffle
+    if let Weights::Given(weights) = &spec.weights
+        && weights.len() as u64 != samples
+    {
+        let reason = format!(
+            "has {} weights, and the dataset has {samples} samples: give one for each, in the order of \
+             their ids",
+            weights.len()
+        );
+        return Err(Error::config("weights", reason));
+    }
+    if let Shuffle::Given(ids) = &spec.shuffle
         && let Some(at) = ids.iter().position(|&id| id >= samples)
     {
         let reason = format!(
@@ -340,10 +374,17 @@ fn distinct(ids: &[u64], samples: u64) -> u64 {
         .count() as u64
 }
 
-fn nothing_left(samples: u64, outside: u64, small: &[SmallBucket]) -> Error {
+fn nothing_left(samples: u64, (outside, weightless): (u64, u64), small: &[SmallBucket]) -> Error {
     if outside == samples {
         let reason = format!("leaves none of the {samples} samples: widen it");
         return Error::config("subset", reason);
+    }
+    if weightless > 0 && outside + weightless == samples {
+        let reason = format!(
+            "and the shares of `mix` are 0 for each of the {weightless} samples that take part: raise \
+             some, or widen `subset`"
+        );
+        return Error::config("weights", reason);
     }
     if let Some(largest) = small.iter().map(|small| small.samples).max() {
         let reason = format!(

@@ -9,7 +9,7 @@ pub struct BucketReport {
     pub size: Size,
     /// Samples assigned to it; under [`Shuffle::Given`](super::Shuffle::Given), entries of the list.
     pub samples: u64,
-    /// Deliveries that an epoch owes them: samples times repeats.
+    /// Deliveries that an epoch owes them: samples times repeats, or the sum of their weights, rounded.
     pub places: u64,
     /// Global batches.
     pub batches: u64,
@@ -37,6 +37,8 @@ pub struct Report {
     pub samples: u64,
     /// Samples outside the subset.
     pub outside: u64,
+    /// Samples in it that are never delivered, because their weight is 0.
+    pub weightless: u64,
     /// One entry for each bucket that has samples.
     pub buckets: Vec<BucketReport>,
     /// Buckets that were merged or dropped for their size.
@@ -63,6 +65,7 @@ impl std::fmt::Display for Report {
         )?;
         for (count, what) in [
             (self.outside, "samples outside the subset"),
+            (self.weightless, "samples of weight 0, never delivered"),
             (self.unusable, "unusable samples, always substituted"),
             (self.left_out, "samples of small buckets left out"),
             (self.dropped, "places dropped with incomplete batches"),

@@ -29,6 +29,13 @@ pub enum Purpose {
     Block = 11,
     /// Whether a sample is in the subset; the epoch is 0.
     Subset = 12,
+    /// Key of what weights draw in a bucket; `sample` is the bucket.
+    Drawn = 13,
+    /// Where the points of a bucket's comb begin: what [`Purpose::Drawn`] drew is the seed.
+    Comb = 14,
+    /// Key of the order of fractions that lie together: what [`Purpose::Drawn`] drew is the seed, and
+    /// `sample` is the first member.
+    Slots = 15,
 }
 
 /// The number for (seed, epoch, sample, purpose): 64 uniform bits.

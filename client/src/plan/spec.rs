@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Size, TransformSpec, buckets};
+use super::{Shares, Size, TransformSpec, Weights, buckets};
 
 /// Order of samples and of batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub enum Shuffle {
     /// for their batch to fill. (Padding, once an epoch and bucket, is from the epoch's first
     /// groups.)
     Blocked(Block),
-    /// Bucket after bucket, each in the order of the dataset.
+    /// Bucket after bucket, each in the order of the dataset. With [`PlanSpec::weights`] what is certain
+    /// comes first, each sample as often as it does in a row, and then what is drawn.
     None,
     /// These sample ids are an epoch, every epoch, in this order; an id may come several times.
     /// Each batch is delivered where its last sample stands in the list, incomplete ones at the
@@ -167,6 +168,10 @@ pub struct PlanSpec {
     pub subset: Subset,
     /// How often each of them is delivered in an epoch.
     pub repeats: u32,
+    /// How often each sample is delivered, times `repeats`.
+    pub weights: Weights,
+    /// How much of an epoch comes from each source of the dataset; `None` for what they have.
+    pub shares: Option<Shares>,
     /// What is drawn for each sample.
     pub transform: TransformSpec,
 }
@@ -179,6 +184,10 @@ pub trait Samples: Sync {
     fn size(&self, id: u64) -> Option<Size>;
     /// The first id of every shard, ascending from 0.
     fn shard_starts(&self) -> &[u64];
+    /// Of every source the id after its last, ascending; empty where there is but one.
+    fn source_ends(&self) -> &[u64] {
+        &[]
+    }
     /// Changes whenever a size does.
     fn fingerprint(&self) -> &str;
 }

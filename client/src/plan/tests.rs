@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod cases;
+mod weighted;
 
 fn spec(global_batch: u32, tail: Tail) -> PlanSpec {
     PlanSpec {
@@ -20,6 +21,8 @@ fn spec(global_batch: u32, tail: Tail) -> PlanSpec {
         small_buckets: SmallBuckets::Keep,
         subset: Subset::All,
         repeats: 1,
+        weights: Weights::Equal,
+        shares: None,
         transform: TransformSpec {
             crop: Crop::Random,
             flip: 0.5,
@@ -32,12 +35,17 @@ fn spec(global_batch: u32, tail: Tail) -> PlanSpec {
 pub(super) struct Sized {
     pub(super) sizes: Vec<Option<Size>>,
     pub(super) starts: Vec<u64>,
+    /// Ends of sources.
+    pub(super) ends: Vec<u64>,
 }
 
 impl From<Vec<Option<Size>>> for Sized {
     fn from(sizes: Vec<Option<Size>>) -> Self {
-        let starts = vec![0];
-        Self { sizes, starts }
+        Self {
+            sizes,
+            starts: vec![0],
+            ends: Vec::new(),
+        }
     }
 }
 
@@ -52,6 +60,10 @@ impl Samples for Sized {
 
     fn shard_starts(&self) -> &[u64] {
         &self.starts
+    }
+
+    fn source_ends(&self) -> &[u64] {
+        &self.ends
     }
 
     fn fingerprint(&self) -> &str {

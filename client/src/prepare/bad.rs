@@ -113,15 +113,16 @@ impl Run {
     /// Counts a bad sample and writes it down; an error where the policy says so.
     fn bad(&self, job: &Job, id: u64, reason: &str) -> Result<(), Error> {
         let key = self.dataset.key(id);
-        if self.recorder.bad(id, key, reason)
+        if self.recorder.bad(id, &key, reason)
             && let Some(report) = &self.report
         {
             let (epoch, step) = (job.epoch, job.step);
-            let shard = self.dataset.index().entry(id).ok();
+            let (source, at) = self.dataset.locate(id);
             report.add(&Entry {
                 id,
-                key,
-                shard: shard.as_ref().map(|entry| &*entry.shard.path),
+                key: &key,
+                source: Some(source.name()).filter(|name| !name.is_empty()),
+                shard: source.shard(at).map(|shard| &*shard.path),
                 reason,
                 epoch,
                 step,
@@ -130,7 +131,7 @@ impl Run {
         match self.policy {
             BadSamples::Substitute | BadSamples::Skip => Ok(()),
             BadSamples::Fail => Err(Error::BadSample {
-                key: key.to_owned(),
+                key: key.into_owned(),
                 reason: reason.to_owned(),
             }),
         }
@@ -138,7 +139,7 @@ impl Run {
 
     fn exhausted(&self, position: Position, reason: &str) -> Error {
         Error::NoSubstitute {
-            key: self.dataset.key(position.sample).to_owned(),
+            key: self.dataset.key(position.sample).into_owned(),
             reason: reason.to_owned(),
             tries: MAX_SUBSTITUTES,
         }

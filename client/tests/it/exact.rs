@@ -15,15 +15,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fastrand::Rng;
 use preheat_client::{
     BadSamples, Batch, Block, Config, DataLoader, Dataset, Error, MAX_SUBSTITUTES, SampleInfo,
-    Shuffle, State, Tail,
+    Share, Shuffle, State, Tail, Weights,
     plan::{Plan, Position, Size, Transform},
 };
 
 use self::fleet::Fleet;
 use crate::{
+    mix::Both,
     photos::{Photos, png},
     stub::verify,
 };
@@ -123,10 +125,64 @@ const NOTHING: Transform = Transform {
     flip: false,
 };
 
+/// The photos, in one case of three mixed with shards. The photos come first, so that their ids are the
+/// same.
+fn mixed(rng: &mut Rng, photos: Photos) -> (Both, Config) {
+    if rng.u8(0..3) > 0 {
+        let config = photos.config("");
+        return (Both::new(photos, [0; 2]), config);
+    }
+    let both = Both::new(photos, [rng.u8(1..=6), rng.u8(1..=6)]);
+    let mut share = || *rng.choice(&[0.25, 0.5, 1.0, 2.0, 2.5]).unwrap();
+    let shares = [share(), share()];
+    let kind = if rng.bool() {
+        Share::Repeats
+    } else {
+        Share::Weight
+    };
+    let config = both.config(shares.map(kind), "");
+    (both, config)
+}
+
+/// What is delivered, in what order, and how far ahead.
+fn order(rng: &mut Rng, config: &mut Config, samples: u64) {
+    if rng.u8(0..3) == 0 {
+        let weight = |_| *rng.choice(&[0.25, 0.5, 1.0, 1.5, 2.0]).unwrap();
+        config.weights = Weights::Given((0..samples).map(weight).collect());
+    }
+    config.global_batch = *rng.choice(&[1, 2, 3, 4, 6, 8]).unwrap();
+    config.seed = rng.u64(..);
+    config.epochs = Some(rng.u64(1..=2));
+    config.target_area = *rng.choice(&[16 * 16, 24 * 24, 32 * 32]).unwrap();
+    let orders = [
+        Shuffle::Full,
+        Shuffle::Blocked(Block::Shards(1)),
+        Shuffle::None,
+    ];
+    config.shuffle = rng.choice(orders).unwrap();
+    config.tail = *rng.choice(&[Tail::Pad, Tail::Short, Tail::Drop]).unwrap();
+    config.flip = *rng.choice(&[0.0, 0.5]).unwrap();
+    config.caption_dropout = *rng.choice(&[0.0, 0.3]).unwrap();
+    config.chunk_items = *rng.choice(&[None, Some(1), Some(2), Some(3)]).unwrap();
+    config.max_batches_ahead = rng.u32(1..=8);
+    config.window_bytes = *rng.choice(&[1, 8 << 10, 64 << 10, 1 << 20]).unwrap();
+    // So that what never comes is an error, and no hang.
+    config.attempt_timeout = Duration::from_secs(20);
+    config.patience = Duration::from_secs(30);
+}
+
+/// What travels with a sample: captions with those that are in shards.
+fn captions(key: &str, valid: bool) -> Vec<(Arc<str>, Bytes)> {
+    let number = key.strip_prefix("tars/").filter(|_| valid);
+    let number = number.map(|key| key[2..].parse::<u8>().unwrap());
+    let caption = number.map(|number| ("txt".into(), format!("number {number}").into()));
+    caption.into_iter().collect()
+}
+
 struct Case {
     rng: Rng,
-    /// The folder lives as long as the case.
-    _photos: Photos,
+    /// The files live as long as the case.
+    _both: Both,
     config: Config,
     dataset: Arc<Dataset>,
     /// Whatever the index, the disk or the replicas say is bad.
@@ -162,37 +218,20 @@ impl Case {
         for id in &junk {
             photos.write(&format!("{id:03}.png"), b"no image");
         }
-        let dataset = photos.index(BadSamples::Substitute);
+        let (both, mut config) = mixed(&mut rng, photos);
+        let dataset = Dataset::open(&config, BadSamples::Substitute, &|_| {}).unwrap();
         for id in gone.difference(&junk) {
             std::fs::remove_file(dataset.path(*id).unwrap()).unwrap();
         }
         let fleet = Fleet::start(&mut rng, &refused);
-        let mut config = photos.config(&fleet.endpoint());
+        config.endpoint = fleet.endpoint();
         config.bad_samples = policy;
-        config.global_batch = *rng.choice(&[1, 2, 3, 4, 6, 8]).unwrap();
-        config.seed = rng.u64(..);
-        config.epochs = Some(rng.u64(1..=2));
-        config.target_area = *rng.choice(&[16 * 16, 24 * 24, 32 * 32]).unwrap();
-        let orders = [
-            Shuffle::Full,
-            Shuffle::Blocked(Block::Shards(1)),
-            Shuffle::None,
-        ];
-        config.shuffle = rng.choice(orders).unwrap();
-        config.tail = *rng.choice(&[Tail::Pad, Tail::Short, Tail::Drop]).unwrap();
-        config.flip = *rng.choice(&[0.0, 0.5]).unwrap();
-        config.caption_dropout = *rng.choice(&[0.0, 0.3]).unwrap();
-        config.chunk_items = *rng.choice(&[None, Some(1), Some(2), Some(3)]).unwrap();
-        config.max_batches_ahead = rng.u32(1..=8);
-        config.window_bytes = *rng.choice(&[1, 8 << 10, 64 << 10, 1 << 20]).unwrap();
-        // So that what never comes is an error, and no hang.
-        config.attempt_timeout = Duration::from_secs(20);
-        config.patience = Duration::from_secs(30);
+        order(&mut rng, &mut config, dataset.len());
         Self {
             rng,
-            _photos: photos,
+            _both: both,
             config,
-            dataset,
+            dataset: Arc::new(dataset),
             bad: &(&junk | &gone) | &refused,
             _fleet: fleet,
         }
@@ -312,7 +351,8 @@ impl Case {
             let drawn = source.and_then(|source| plan.transform(epoch, id, source, planned.size));
             SampleInfo {
                 id,
-                key: self.dataset.key(id).to_owned(),
+                key: self.dataset.key(id).into_owned(),
+                source: self.dataset.source_of(id),
                 padding: position.padding,
                 substitute_of,
                 valid,
@@ -320,7 +360,7 @@ impl Case {
                 caption_dropped: plan.caption_dropped((epoch, id), self.config.caption_dropout),
                 transform: drawn.unwrap_or(NOTHING),
                 seed: plan.posterior_seed(epoch, id),
-                parts: Vec::new(),
+                parts: captions(&self.dataset.key(id), valid),
             }
         };
         if !self.bad.contains(&position.sample) {
@@ -344,7 +384,7 @@ impl Case {
         let named = |key: &str| {
             let mut positions = planned.positions.iter();
             positions.any(|&position| {
-                self.dataset.key(position.sample) == key
+                *self.dataset.key(position.sample) == *key
                     && self.expected(plan, at, position).is_none()
             })
         };

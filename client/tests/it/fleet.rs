@@ -246,7 +246,7 @@ fn poison_is_tried_on_two_replicas_and_fails_by_name() {
             .contains("replicas ended while they had it"),
         "{error}"
     );
-    let key = loader.dataset().key(poison).to_owned();
+    let key = loader.dataset().key(poison).into_owned();
     assert!(
         error.to_string().contains(&key),
         "{error} does not name {key}"

@@ -16,6 +16,7 @@ mod fleet;
 mod formats;
 mod headspace;
 mod memory;
+mod mix;
 mod objects;
 mod order;
 mod photos;

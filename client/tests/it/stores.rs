@@ -89,7 +89,7 @@ async fn a_folder_is_the_same_in_a_bucket() {
     };
     let dataset = Dataset::open(source, BadSamples::Substitute, &|_| {}).unwrap();
     for (key, size, _) in &here {
-        let mut ids = (0..dataset.len()).filter(|&id| dataset.key(id) == key);
+        let mut ids = (0..dataset.len()).filter(|&id| dataset.key(id) == **key);
         let known = dataset.size(ids.next().unwrap());
         let known = known.map_or("not a JPEG, PNG or WebP image".into(), |size| {
             size.to_string()

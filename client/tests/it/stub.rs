@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use preheat_client::{Batch, DataLoader, SampleInfo};
+use bytes::Bytes;
+use preheat_client::{Batch, DataLoader, Dataset, SampleInfo};
 use preheat_proto::{
     DType, ItemCode, ItemReply, META_VERSION, Meta, Posterior, ReplyMeta, RequestMeta,
     batch::{ArchivedItemMeta, archive},
@@ -345,8 +346,21 @@ pub(crate) fn digest_of(sample: &SampleInfo, seed: u64, loader: &DataLoader) -> 
         drawn.flip.into(),
     ];
     assert_eq!(sample.key, loader.dataset().key(sample.id));
-    let file = std::fs::read(loader.dataset().path(sample.id).unwrap()).unwrap();
-    digest(&file, &fields)
+    digest(&image(loader.dataset(), sample.id), &fields)
+}
+
+/// The bytes of a sample's image.
+fn image(dataset: &Dataset, id: u64) -> Bytes {
+    if let Some(path) = dataset.path(id) {
+        return std::fs::read(path).unwrap().into();
+    }
+    // On a thread of its own: tests may be inside of a runtime.
+    let read = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(dataset.read(id)).unwrap().image
+    };
+    std::thread::scope(|scope| scope.spawn(read).join().unwrap())
 }
 
 /// All batches that are left, checked; epochs one after the other.

@@ -5,6 +5,7 @@ use std::{ops::Range, thread};
 use super::Watch;
 use crate::plan::{
     PlanSpec, Samples, Shuffle, Size, Subset, choose::Chooser, seeds, transform::cover,
+    weights::Zeros,
 };
 
 /// Ids that a thread looks at before it hands over what it found: a megabyte of members. Tests have
@@ -20,6 +21,7 @@ pub(crate) struct Tally {
     counts: Vec<u64>,
     pub(super) unusable: Vec<u32>,
     pub(super) outside: u64,
+    pub(super) weightless: u64,
 }
 
 /// Usable samples of every bucket.
@@ -71,6 +73,7 @@ pub(crate) struct Pass<'a, S> {
     chooser: Chooser,
     subset: &'a Subset,
     given: Option<&'a [u64]>,
+    zeros: Option<Zeros>,
     /// See [`super::small::Settled`].
     pub(super) moved: Vec<Option<usize>>,
 }
@@ -83,6 +86,7 @@ impl<'a, S: Samples> Pass<'a, S> {
             samples,
             chooser,
             subset: &spec.subset,
+            zeros: Zeros::new(spec, samples),
             given: match &spec.shuffle {
                 Shuffle::Given(ids) => Some(ids),
                 _ => None,
@@ -131,6 +135,10 @@ impl<'a, S: Samples> Pass<'a, S> {
         let mut inside = 0;
         self.each(range.clone(), |id| {
             inside += 1;
+            if self.never(id) {
+                tally.weightless += 1;
+                return;
+            }
             match self.place(id) {
                 // Counted even so: the report names them.
                 Place::Bucket(at) | Place::LeftOut(at) => tally.counts[at] += 1,
@@ -159,6 +167,9 @@ impl<'a, S: Samples> Pass<'a, S> {
         self.each(range, |id| {
             while shards.next_if(|&&start| start <= id).is_some() {
                 row(&mut notes, &members);
+            }
+            if self.never(id) {
+                return;
             }
             let at = match self.place(id) {
                 Place::Bucket(at) => at,
@@ -205,6 +216,11 @@ impl<'a, S: Samples> Pass<'a, S> {
                     .for_each(take);
             }
         }
+    }
+
+    /// Whether a sample has the weight 0.
+    fn never(&self, id: u64) -> bool {
+        self.zeros.as_ref().is_some_and(|zeros| zeros.contains(id))
     }
 
     fn place(&self, id: u64) -> Place {

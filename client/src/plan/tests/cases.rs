@@ -36,7 +36,10 @@ fn samples() -> impl Strategy<Value = Sized> {
             starts.push(0);
             starts.sort_unstable();
             starts.dedup();
-            Sized { sizes, starts }
+            Sized {
+                starts,
+                ..Sized::from(sizes)
+            }
         })
 }
 
@@ -91,6 +94,54 @@ fn subset(count: u64) -> impl Strategy<Value = Subset> {
     ]
 }
 
+/// Weights of samples; where sources end, and their shares.
+type Delivery = (Weights, Vec<u64>, Option<Shares>);
+
+/// Quarters, so that sums are exact, or anything.
+fn weight() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        4 => (0_u8..14).prop_map(|quarters| f32::from(quarters) / 4.0),
+        1 => 0.0_f32..3.0,
+    ]
+}
+
+fn delivery(count: u64) -> impl Strategy<Value = Delivery> {
+    let weights = prop_oneof![
+        2 => Just(Weights::Equal),
+        1 => vec(weight(), count as usize).prop_map(|list| Weights::Given(list.into())),
+        1 => vec(prop_oneof![Just(0.5_f32), Just(2.0)], count as usize)
+            .prop_map(|list| Weights::Given(list.into())),
+    ];
+    let source = (any::<prop::sample::Index>(), 0_u8..14);
+    let sources = vec(source, 1..5);
+    let shares = (sources, any::<bool>(), prop::option::of(1_u64..500));
+    let shares = shares.prop_map(move |(sources, by_weight, epoch)| {
+        let cuts = sources
+            .iter()
+            .map(|(at, _)| at.index(count as usize) as u64 + 1);
+        let mut ends: Vec<u64> = cuts.collect();
+        ends.push(count);
+        ends.sort_unstable();
+        ends.dedup();
+        let share = |at: usize| {
+            let quarters = f64::from(sources[at % sources.len()].1) / 4.0;
+            let kind = if by_weight {
+                Share::Weight
+            } else {
+                Share::Repeats
+            };
+            kind(quarters)
+        };
+        let shares = Shares {
+            shares: (0..ends.len()).map(share).collect(),
+            epoch_samples: epoch.filter(|_| by_weight),
+        };
+        (ends, Some(shares))
+    });
+    let shares = prop_oneof![Just((Vec::new(), None)), shares];
+    (weights, shares).prop_map(|(weights, (ends, shares))| (weights, ends, shares))
+}
+
 /// The order, the subset and the repeats.
 fn order(count: u64) -> impl Strategy<Value = (Shuffle, Subset, u32)> {
     let drawn = prop_oneof![
@@ -113,30 +164,61 @@ fn case() -> impl Strategy<Value = Case> {
     (samples(), run, rules).prop_flat_map(|(samples, run, rules)| {
         let (seed, global_batch, tail, epoch) = run;
         let (buckets, small_buckets, legs) = rules;
-        order(samples.count()).prop_map(move |(shuffle, subset, repeats)| Case {
-            samples: samples.clone(),
-            spec: PlanSpec {
-                seed,
-                global_batch,
-                shuffle,
-                tail,
-                buckets: buckets.clone(),
-                small_buckets,
-                subset,
-                repeats,
-                transform: TransformSpec {
-                    crop: Crop::Random,
-                    flip: 0.5,
+        let count = samples.count();
+        (order(count), delivery(count)).prop_map(move |(order, delivery)| {
+            let (shuffle, subset, repeats) = order;
+            let (weights, ends, shares) = match shuffle {
+                Shuffle::Given(_) => (Weights::Equal, Vec::new(), None),
+                _ => delivery,
+            };
+            Case {
+                samples: Sized {
+                    ends,
+                    ..samples.clone()
                 },
-            },
-            epoch,
-            legs: legs.clone(),
+                spec: PlanSpec {
+                    seed,
+                    global_batch,
+                    shuffle,
+                    tail,
+                    buckets: buckets.clone(),
+                    small_buckets,
+                    subset,
+                    repeats,
+                    weights,
+                    shares,
+                    transform: TransformSpec {
+                        crop: Crop::Random,
+                        flip: 0.5,
+                    },
+                },
+                epoch,
+                legs: legs.clone(),
+            }
         })
     })
 }
 
+/// The weight of a sample before shares by weight, with its source's number.
+fn weight_of(case: &Case, id: u64) -> (f64, usize) {
+    let spec = &case.spec;
+    let given = match &spec.weights {
+        Weights::Equal => 1.0,
+        Weights::Given(weights) => f64::from(weights[id as usize]),
+    };
+    let source = case.samples.ends.iter().filter(|&&end| end <= id).count();
+    let share = spec.shares.as_ref().map(|shares| shares.shares[source]);
+    let share = match share {
+        Some(Share::Repeats(repeats)) => repeats,
+        // Those without a share take no part; what the others come to depends on all.
+        Some(Share::Weight(weight)) => f64::from(weight > 0.0),
+        None => 1.0,
+    };
+    (given * share, source)
+}
+
 /// How often an epoch owes each sample, found by looking at them one by one.
-fn owed(case: &Case, plan: &Plan) -> BTreeMap<u64, u64> {
+fn owed(case: &Case, plan: &Plan) -> BTreeMap<u64, f64> {
     let spec = &case.spec;
     let mut owed = BTreeMap::new();
     let ids: Vec<u64> = match (&spec.shuffle, &spec.subset) {
@@ -171,9 +253,30 @@ fn owed(case: &Case, plan: &Plan) -> BTreeMap<u64, u64> {
             Some(_) => false,
         };
         if !out {
-            *owed.entry(id).or_insert(0) += u64::from(spec.repeats);
+            let weight = weight_of(case, id).0;
+            if weight > 0.0 {
+                *owed.entry(id).or_insert(0.0) += weight;
+            }
         }
     }
+    if let Some(shares) = &spec.shares
+        && let [Share::Weight(_), ..] = shares.shares[..]
+    {
+        let parts: Vec<_> = shares.shares.iter().map(|share| share.number()).collect();
+        let mut totals = vec![0.0; parts.len()];
+        for (&id, weight) in &owed {
+            totals[weight_of(case, id).1] += weight;
+        }
+        let present = parts.iter().zip(&totals).filter(|(_, total)| **total > 0.0);
+        let all: f64 = present.map(|(part, _)| part).sum();
+        let epoch = shares.epoch_samples.unwrap_or(owed.len() as u64) as f64;
+        for (&id, weight) in &mut owed {
+            let source = weight_of(case, id).1;
+            *weight *= epoch * parts[source] / all / totals[source];
+        }
+    }
+    owed.values_mut()
+        .for_each(|weight| *weight *= f64::from(spec.repeats));
     owed
 }
 
@@ -211,7 +314,14 @@ fn agrees(case: &Case) -> Result<(), TestCaseError> {
         Ok(plan) => plan,
         // Only where nothing is left, and it says so.
         Err(Error::Config { field, .. }) => {
-            let expected = ["dataset", "subset", "small_buckets", "global_batch"];
+            let expected = [
+                "dataset",
+                "subset",
+                "small_buckets",
+                "global_batch",
+                "weights",
+                "mix",
+            ];
             prop_assert!(expected.contains(&field), "{field}");
             return Ok(());
         }
@@ -238,16 +348,7 @@ fn agrees(case: &Case) -> Result<(), TestCaseError> {
             prop_assert_eq!(twice, None);
         }
     }
-    let expected = owed(case, &plan);
-    let total = |times: &BTreeMap<u64, u64>| times.values().sum::<u64>();
-    prop_assert_eq!(total(&expected), total(&times) + report.dropped);
-    if report.dropped == 0 {
-        prop_assert_eq!(&expected, &times);
-    } else {
-        prop_assert_eq!(spec.tail, Tail::Drop);
-        let within = |(id, count): (&u64, &u64)| expected.get(id).is_some_and(|owed| count <= owed);
-        prop_assert!(times.iter().all(within));
-    }
+    came_as_owed(case, &plan, &times)?;
     prop_assert_eq!(padded, report.padded);
     prop_assert_eq!(steps.len() as u64, report.steps);
     for (at, bucket) in report.buckets.iter().enumerate() {
@@ -264,12 +365,47 @@ fn agrees(case: &Case) -> Result<(), TestCaseError> {
     counts(case, &report)
 }
 
+/// Whether every sample of an epoch came as often as its weight says.
+fn came_as_owed(case: &Case, plan: &Plan, times: &BTreeMap<u64, u64>) -> Result<(), TestCaseError> {
+    let report = plan.report();
+    let expected = owed(case, plan);
+    let total: u64 = times.values().sum();
+    let sum: f64 = expected.values().sum();
+    let asked = (total + report.dropped) as f64;
+    // Rounded in every bucket, and one at least for what there is of fractions.
+    let rounding = report.buckets.len() as f64;
+    prop_assert!((asked - sum).abs() <= rounding, "{asked} for {sum}");
+    let whole = |weight: &f64| weight.fract() == 0.0;
+    prop_assert!(
+        !expected.values().all(whole) || asked == sum,
+        "{asked} for {sum}"
+    );
+    let came = |id| times.get(id).copied().unwrap_or(0) as f64;
+    for (id, &owed) in &expected {
+        // The slack is that of fixed point; one more where a sum was rounded up.
+        let (least, most) = ((owed - 1e-6).floor(), (owed + 1e-6).ceil());
+        let more = f64::from(owed.fract() > 0.5);
+        prop_assert!(came(id) <= most + more, "{id}: {} of {owed}", came(id));
+        prop_assert!(
+            report.dropped > 0 || came(id) >= least,
+            "{id}: {} of {owed}",
+            came(id)
+        );
+    }
+    prop_assert!(times.keys().all(|id| expected.contains_key(id)));
+    prop_assert!(report.dropped == 0 || case.spec.tail == Tail::Drop);
+    Ok(())
+}
+
 /// The report's sums: every sample of the dataset is somewhere.
 fn counts(case: &Case, report: &Report) -> Result<(), TestCaseError> {
     prop_assert_eq!(report.samples, case.samples.count());
     if !matches!(case.spec.shuffle, Shuffle::Given(_)) {
         let assigned: u64 = report.buckets.iter().map(|bucket| bucket.samples).sum();
-        prop_assert_eq!(assigned + report.left_out + report.outside, report.samples);
+        prop_assert_eq!(
+            assigned + report.left_out + report.outside + report.weightless,
+            report.samples
+        );
     }
     Ok(())
 }
@@ -287,9 +423,12 @@ proptest! {
         samples in samples(),
         (seed, batch, epoch) in (any::<u64>(), 1_u32..25, 0_u64..9),
         shards in 1_u32..5,
+        weights in prop::option::of(vec(weight(), 250)),
     ) {
+        let weights = weights.map(|list| list[..samples.sizes.len()].into());
         let spec = PlanSpec {
             seed,
+            weights: weights.map_or(Weights::Equal, Weights::Given),
             shuffle: Shuffle::Blocked(Block::Shards(shards)),
             ..super::spec(batch, Tail::Short)
         };
