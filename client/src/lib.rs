@@ -28,7 +28,7 @@ mod window;
 pub mod wire;
 
 pub use bad::{LEAST_SEEN, MAX_REPORTED};
-pub use batch::{Batch, Latents, SampleInfo};
+pub use batch::{Batch, LATENTS_ALIGN, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail};
 pub use dataset::{Check, Dataset, Progress, Source};

@@ -111,7 +111,10 @@ impl Loader {
                     None => Ok(Some(None)),
                     Some(loader) => {
                         let there = loader.wait(SLICE);
-                        there.then(|| loader.next_batch()).transpose().map(|next| next.map(Some))
+                        there
+                            .then(|| loader.next_batch())
+                            .transpose()
+                            .map(|next| next.map(Some))
                     }
                 };
                 sliced(py, next)?.ok_or_else(|| closed(py))?

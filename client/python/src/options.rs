@@ -101,8 +101,14 @@ fn pictures(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
     set!(config.filter, options.read("filter", choices::filter));
     set!(config.flip, options.get("flip", number));
     set!(config.crop, options.read("crop", choices::crop));
-    set!(config.caption_dropout, options.get("caption_dropout", number));
-    set!(config.posterior, options.read("posterior", choices::posterior));
+    set!(
+        config.caption_dropout,
+        options.get("caption_dropout", number)
+    );
+    set!(
+        config.posterior,
+        options.read("posterior", choices::posterior)
+    );
     set!(config.scale, options.read("scale", choices::scale));
     set!(config.dtype, options.read("dtype", choices::dtype));
     Ok(())
@@ -113,7 +119,10 @@ fn bad_samples(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
     set!(config.bad_samples, policy);
     let count = "a whole number, 0 or more";
     config.max_bad_samples = options.get("max_bad_samples", count)?;
-    set!(config.max_bad_share, options.get("max_bad_share", "a number, 0 to 1"));
+    set!(
+        config.max_bad_share,
+        options.get("max_bad_share", "a number, 0 to 1")
+    );
     config.bad_sample_report = options.path("bad_sample_report")?;
     Ok(())
 }
@@ -121,7 +130,10 @@ fn bad_samples(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
 fn fleet(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
     let count = "a whole number, 0 or more";
     set!(config.window_bytes, options.get("window_bytes", count));
-    set!(config.max_batches_ahead, options.get("max_batches_ahead", count));
+    set!(
+        config.max_batches_ahead,
+        options.get("max_batches_ahead", count)
+    );
     config.chunk_items = options.get("chunk_items", count)?;
     config.chunk_pixels = options.get("chunk_pixels", count)?;
     config.trainer = options.get("trainer", "a string")?;
@@ -136,4 +148,3 @@ fn fleet(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
     }
     Ok(())
 }
-

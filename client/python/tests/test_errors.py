@@ -26,7 +26,7 @@ def test_options_are_named_with_what_would_be_right(load):
         ({"buckets": [(64, 0)]}, "`buckets` has 64x0"),
         ({"subset": {"from": 1}}, "`subset`"),
         ({"filter": "nearest"}, "bilinear, bicubic, lanczos"),
-        ({"world_size": 3}, "does not divide batch_size"),
+        ({"world_size": 3}, "does not divide global_batch"),
         ({"cache": {"folder": "x"}}, "`cache.max_bytes` is missing"),
         ({"cache": {"folder": "x", "max_bytes": 1 << 20, "size": 3}}, "`cache.size` is not known"),
         ({"store": {"patience": 3}}, "`store.patience` is not known"),
@@ -38,7 +38,6 @@ def test_options_are_named_with_what_would_be_right(load):
         ({"rank": -1}, "`rank` is -1"),
         ({"dataset": 3}, "`dataset` is 3"),
         ({"token_file": "/nowhere"}, "token_file"),
-        ({"ca_file": "/nowhere"}, "https://"),
     ]:
         with pytest.raises(preheat.ConfigError) as raised:
             load(**change)

@@ -2,9 +2,7 @@
 
 use preheat_client::{
     BadSamples, Block, Bucketing, Crop, DType, Filter, Posterior, Scale, Shuffle, SmallBuckets,
-    Subset, Tail,
-    filter,
-    plan::Size,
+    Subset, Tail, filter, plan::Size,
 };
 use pyo3::{
     prelude::*,
@@ -16,13 +14,20 @@ use super::take::{extract, unfit};
 type Value<'a, 'py> = &'a Bound<'py, PyAny>;
 
 /// One of these names, in upper or lower case.
-pub(super) fn named<T: Copy>(value: Value<'_, '_>, names: &[(&str, T)], or: &str) -> Result<T, String> {
+pub(super) fn named<T: Copy>(
+    value: Value<'_, '_>,
+    names: &[(&str, T)],
+    or: &str,
+) -> Result<T, String> {
     let found = value.cast::<PyString>().ok().and_then(|text| {
         let text = text.to_string().to_lowercase();
         names.iter().find(|(name, _)| *name == text)
     });
     found.map(|(_, found)| *found).ok_or_else(|| {
-        let names: Vec<_> = names.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let names: Vec<_> = names
+            .iter()
+            .map(|(name, _)| format!("\"{name}\""))
+            .collect();
         unfit(value, &format!("one of {}{or}", names.join(", ")))
     })
 }
@@ -54,7 +59,11 @@ pub(super) fn shuffle(value: Value<'_, '_>) -> Result<Shuffle, String> {
 }
 
 pub(super) fn tail(value: Value<'_, '_>) -> Result<Tail, String> {
-    let names = [("pad", Tail::Pad), ("drop", Tail::Drop), ("short", Tail::Short)];
+    let names = [
+        ("pad", Tail::Pad),
+        ("drop", Tail::Drop),
+        ("short", Tail::Short),
+    ];
     named(value, &names, "")
 }
 
@@ -123,7 +132,11 @@ pub(super) fn filter(value: Value<'_, '_>) -> Result<Filter, String> {
 pub(super) fn crop(value: Value<'_, '_>) -> Result<Crop, String> {
     let or = ", or (least, most) for a part of the area, as in RandomResizedCrop";
     if is_text(value) {
-        return named(value, &[("center", Crop::Center), ("random", Crop::Random)], or);
+        return named(
+            value,
+            &[("center", Crop::Center), ("random", Crop::Random)],
+            or,
+        );
     }
     let must = format!("\"center\", \"random\"{or}");
     let (least, most) = match value.cast::<PyTuple>() {
@@ -143,7 +156,11 @@ pub(crate) fn posterior(value: Value<'_, '_>) -> Result<Posterior, String> {
 }
 
 pub(crate) fn scale(value: Value<'_, '_>) -> Result<Scale, String> {
-    named(value, &[("normalized", Scale::Normalized), ("raw", Scale::Raw)], "")
+    named(
+        value,
+        &[("normalized", Scale::Normalized), ("raw", Scale::Raw)],
+        "",
+    )
 }
 
 /// By name, or as torch and NumPy say it: `torch.float16`, `numpy.float16`.
@@ -159,11 +176,15 @@ pub(crate) fn dtype(value: Value<'_, '_>) -> Result<DType, String> {
     let must = "float32, float16 or bfloat16, as a string, or torch's or NumPy's";
     let shown = match value.getattr("__name__") {
         Ok(name) => name.to_string(),
-        Err(_) => value.str().map_or_else(|_| String::new(), |text| text.to_string()),
+        Err(_) => value
+            .str()
+            .map_or_else(|_| String::new(), |text| text.to_string()),
     };
     let name = shown.rsplit('.').next().unwrap_or_default();
     let found = NAMES.iter().find(|(known, _)| *known == name);
-    found.map(|(_, dtype)| *dtype).ok_or_else(|| unfit(value, must))
+    found
+        .map(|(_, dtype)| *dtype)
+        .ok_or_else(|| unfit(value, must))
 }
 
 pub(super) fn bad_samples(value: Value<'_, '_>) -> Result<BadSamples, String> {

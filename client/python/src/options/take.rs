@@ -56,7 +56,8 @@ impl<'py> Options<'py> {
         let Some(value) = self.take(name)? else {
             return Ok(None);
         };
-        let refused = |reason: String| config(self.py(), &format!("{}{name}", self.within), &reason);
+        let refused =
+            |reason: String| config(self.py(), &format!("{}{name}", self.within), &reason);
         read(&value).map(Some).map_err(refused)
     }
 
@@ -119,7 +120,9 @@ pub(super) fn extract<'py, T: FromPyObjectOwned<'py>>(
 pub(super) fn unfit(value: &Bound<'_, PyAny>, must: &str) -> String {
     /// Longest value that is shown whole.
     const LONGEST: usize = 80;
-    let shown = value.repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
+    let shown = value
+        .repr()
+        .map_or_else(|_| "?".into(), |repr| repr.to_string());
     let short: String = shown.chars().take(LONGEST).collect();
     let dots = if short.len() < shown.len() { "…" } else { "" };
     format!("is {short}{dots}, must be {must}")

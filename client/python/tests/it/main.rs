@@ -58,18 +58,30 @@ fn suite() -> ExitCode {
             println!("SKIPPED: the Python suite did not run: {why}");
             // Where it has to run, not to run is a failure.
             let must = env::var_os("PREHEAT_REQUIRE_TORCH").is_some();
-            return if must { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if must {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let package = package::lay_out().expect("the package can be copied below the target folder");
     let status = Command::new(python)
         .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
-        .args(env::var("PREHEAT_PYTEST").unwrap_or_default().split_whitespace())
+        .args(
+            env::var("PREHEAT_PYTEST")
+                .unwrap_or_default()
+                .split_whitespace(),
+        )
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("PYTHONPATH", package)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PREHEAT_TEST_SERVER", env::current_exe().expect("it runs"))
         .status()
         .expect("the interpreter of the virtual environment runs");
-    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -23,11 +23,18 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
     hash.update(version.as_bytes()).update(&requirements);
     let name = format!("venv-{}", &hash.finalize().to_hex()[..16]);
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let python = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let python = venv.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
     // Written last: what was interrupted is made anew.
     let complete = venv.join("complete");
     if !complete.exists() {
-        println!("making the Python suite's virtual environment, once: {}", venv.display());
+        println!(
+            "making the Python suite's virtual environment, once: {}",
+            venv.display()
+        );
         let _ = fs::remove_dir_all(&venv);
         run(Command::new(system).args(["-m", "venv"]).arg(&venv))?;
         install(&python, REQUIREMENTS)?;
@@ -55,7 +62,9 @@ fn system() -> Result<(&'static str, String), Missing> {
         }
     }
     let (major, minor) = OLDEST;
-    Err(Missing(format!("no Python {major}.{minor} or newer on the PATH {seen:?}")))
+    Err(Missing(format!(
+        "no Python {major}.{minor} or newer on the PATH {seen:?}"
+    )))
 }
 
 fn install(python: &Path, requirements: &str) -> Result<(), Missing> {
