@@ -19,6 +19,7 @@ use preheat_proto::limits;
 use tempfile::TempDir;
 use tokio::{runtime, sync::Semaphore};
 
+pub(crate) use self::probe::{size as image_size, within_limits};
 pub use self::{
     format::{Columns, Format},
     index::{Index, MAX_SAMPLES, Progress},

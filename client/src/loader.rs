@@ -7,13 +7,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{
-    background::Background,
-    coming::{Arrived, Coming},
-};
+pub(crate) use self::background::Background;
+use self::coming::{Arrived, Coming};
 use crate::{
     bad::{Report as BadReport, Tally},
-    balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
+    balance::{View, drive::Balancer},
     batch::Batch,
     cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
@@ -25,14 +23,12 @@ use crate::{
     pipeline::{Cursor, Pipeline, Prepared},
     plan::{Plan, Report},
     prepare::Run,
+    reach::reach,
     stack::stack,
     state::{Identity, STATE_VERSION, State},
     stats::{Recorder, SHORTEST_WAIT, Stages, Stats},
     window::Window,
 };
-
-/// Chunks that wait for a replica at once: more than any window has in it.
-const MAX_QUEUED: usize = 1 << 22;
 
 /// Delivers a run's batches, in order, from inside the trainer's process.
 ///
@@ -80,23 +76,8 @@ impl DataLoader {
         let tally = Tally::new(&config);
         tally.judge(&dataset, unusable.iter())?;
         let recorder = Recorder::new();
-        let sources = Sources::parse("endpoint", [&config.endpoint])?;
-        let calling = Calling::new(&config.security, config.connections, config.connect_timeout)?;
-        let settings = Settings {
-            // What the window admits, the queue has to take.
-            max_queued: MAX_QUEUED,
-            patience: config.patience,
-            attempt_timeout: config.attempt_timeout,
-            scale_to_zero: false,
-        };
         let runtime = Background::start()?;
-        let searching = config.clone();
-        let (balancer, model) = runtime.wait(async move {
-            let discovery = Discovery::start(sources).await;
-            let balancer = Balancer::start(settings, calling, &discovery);
-            let model = Model::pin(&balancer, &searching).await?;
-            Ok::<_, Error>((balancer, model))
-        })??;
+        let (balancer, model) = reach(&config, &runtime)?;
         model.check_sizes(plan.report().buckets.iter().map(|bucket| bucket.size))?;
         let model = Arc::new(model);
         let samples = (dataset.fingerprint().to_owned(), dataset.len());

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use preheat_proto::Error as CallError;
+use preheat_proto::{Error as CallError, Source};
 use tokio::time::Instant;
 
 use crate::{
@@ -204,6 +204,7 @@ impl Run {
                     id: place.sample,
                     seed: self.plan.posterior_seed(job.epoch, place.sample),
                     transform: place.transform,
+                    source: Source::Encoded,
                     payload: image,
                 });
                 parts

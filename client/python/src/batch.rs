@@ -65,6 +65,15 @@ impl Batch {
     }
 }
 
+/// What NumPy and torch call it.
+pub(crate) fn name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "float32",
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+    }
+}
+
 #[pymethods]
 impl Batch {
     fn __len__(&self) -> usize {
@@ -74,11 +83,7 @@ impl Batch {
     /// `float32`, `float16` or `bfloat16`.
     #[getter]
     fn dtype(&self) -> &'static str {
-        match self.dtype {
-            DType::F32 => "float32",
-            DType::F16 => "float16",
-            DType::BF16 => "bfloat16",
-        }
+        name(self.dtype)
     }
 
     fn ids(&self) -> Vec<u64> {

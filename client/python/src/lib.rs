@@ -5,9 +5,11 @@
 //! have put together.
 
 mod batch;
+mod encoder;
 mod error;
 mod loader;
 mod memory;
+mod notify;
 mod options;
 mod stats;
 mod wait;
@@ -21,6 +23,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<loader::Loader>()?;
     m.add_class::<batch::Batch>()?;
     m.add_class::<memory::Memory>()?;
+    m.add_class::<encoder::Encoder>()?;
+    m.add_class::<encoder::Pending>()?;
     m.add_function(wrap_pyfunction!(options::check, m)?)?;
     m.add_function(wrap_pyfunction!(options::defaults, m)?)?;
     Ok(())

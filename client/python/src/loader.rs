@@ -46,16 +46,7 @@ fn lock(shared: &Shared) -> MutexGuard<'_, Option<DataLoader>> {
 
 impl Loader {
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
-        if self.process == process::id() {
-            return Ok(());
-        }
-        Err(make(
-            py,
-            "ForkError",
-            "this loader was started before the process was forked, and its threads are in the \
-             parent: make it in the child, or with start=False before the fork",
-            None,
-        ))
+        check_process(py, self.process, "loader")
     }
 
     /// Does something with the loader, without the GIL: another thread may be waiting in it, for a
@@ -81,6 +72,18 @@ impl Loader {
         let batch = caught(|| loader.next_batch());
         Some(batch.map_err(|error| raise(py, &error)))
     }
+}
+
+/// Refuses what was started in another process.
+pub(crate) fn check_process(py: Python<'_>, started_in: u32, what: &str) -> PyResult<()> {
+    if started_in == process::id() {
+        return Ok(());
+    }
+    let text = format!(
+        "this {what} was started before the process was forked, and its threads are in the parent: \
+         make it in the child, or with start=False before the fork"
+    );
+    Err(make(py, "ForkError", &text, None))
 }
 
 fn closed(py: Python<'_>) -> PyErr {
@@ -189,14 +192,7 @@ impl Loader {
     /// The model, as its replica describes it.
     fn model<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let model = self.with(py, |loader| Ok(loader.model().clone()))?;
-        let all = PyDict::new(py);
-        all.set_item("name", &model.name)?;
-        all.set_item("fingerprint", &model.fingerprint)?;
-        all.set_item("latent_channels", model.served.latent_channels)?;
-        all.set_item("spatial_compression", model.served.spatial_compression)?;
-        all.set_item("size_multiple", model.served.size_multiple)?;
-        all.set_item("has_posterior", model.served.has_posterior)?;
-        Ok(all)
+        stats::model(py, &model)
     }
 
     /// What becomes of the samples.

@@ -7,11 +7,20 @@ mod choices;
 mod elsewhere;
 mod take;
 
-use preheat_client::{Config, State};
+use preheat_client::{Config, EncoderConfig, State};
 use pyo3::{prelude::*, types::PyDict};
 
-pub(crate) use self::take::Options;
+pub(crate) use self::{choices::crop, take::Options};
 use crate::error::raise;
+
+/// Sets a field where an option is given.
+macro_rules! set {
+    ($config:ident.$field:ident, $given:expr) => {
+        if let Some(value) = $given? {
+            $config.$field = value;
+        }
+    };
+}
 
 /// A config of everything that is given.
 pub(crate) fn parse(given: &Bound<'_, PyDict>) -> PyResult<Config> {
@@ -19,6 +28,25 @@ pub(crate) fn parse(given: &Bound<'_, PyDict>) -> PyResult<Config> {
     let config = convert(&options)?;
     options.all_taken()?;
     config.check().map_err(|error| raise(given.py(), &error))?;
+    Ok(config)
+}
+
+/// What an encoder is asked to be.
+pub(crate) fn encoder(options: &Options<'_>) -> PyResult<EncoderConfig> {
+    let text = |name| options.get::<String>(name, "a string");
+    let (endpoint, model) = (text("endpoint")?, text("model")?);
+    let mut config = EncoderConfig::new(endpoint.unwrap_or_default(), model.unwrap_or_default());
+    config.security = elsewhere::security(options)?;
+    set!(
+        config.posterior,
+        options.read("posterior", choices::posterior)
+    );
+    set!(config.scale, options.read("scale", choices::scale));
+    set!(config.dtype, options.read("dtype", choices::dtype));
+    set!(config.filter, options.read("filter", choices::filter));
+    set!(config.connect_timeout, options.seconds("connect_timeout"));
+    set!(config.attempt_timeout, options.seconds("attempt_timeout"));
+    set!(config.patience, options.seconds("patience"));
     Ok(config)
 }
 
@@ -61,15 +89,6 @@ fn convert(options: &Options<'_>) -> PyResult<Config> {
     bad_samples(options, &mut config)?;
     fleet(options, &mut config)?;
     Ok(config)
-}
-
-/// Sets a field where an option is given.
-macro_rules! set {
-    ($config:ident.$field:ident, $given:expr) => {
-        if let Some(value) = $given? {
-            $config.$field = value;
-        }
-    };
 }
 
 fn order(options: &Options<'_>, config: &mut Config) -> PyResult<()> {

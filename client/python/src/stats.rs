@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use preheat_client::{Latency, Stage, Stats, plan::Report};
+use preheat_client::{Latency, Model, Stage, Stats, plan::Report};
 use pyo3::{prelude::*, types::PyDict};
 
 /// Counts as they are, times in seconds, sizes in bytes.
@@ -81,6 +81,18 @@ pub(crate) fn report<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'p
         Ok(one)
     });
     all.set_item("buckets", buckets.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(all)
+}
+
+/// The model, as its replica describes it.
+pub(crate) fn model<'py>(py: Python<'py>, model: &Model) -> PyResult<Bound<'py, PyDict>> {
+    let all = PyDict::new(py);
+    all.set_item("name", &model.name)?;
+    all.set_item("fingerprint", &model.fingerprint)?;
+    all.set_item("latent_channels", model.served.latent_channels)?;
+    all.set_item("spatial_compression", model.served.spatial_compression)?;
+    all.set_item("size_multiple", model.served.size_multiple)?;
+    all.set_item("has_posterior", model.served.has_posterior)?;
     Ok(all)
 }
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from ._batch import Batch
 from ._core import __version__
+from ._encoder import Encoder
 from ._loader import DataLoader
+from ._serve import Server, serve
 from .errors import (
     BadSampleError,
     CallError,
@@ -39,12 +41,14 @@ __all__ = [
     "ConfigError",
     "DataLoader",
     "DatasetError",
+    "Encoder",
     "EndpointError",
     "ForkError",
     "InternalError",
     "ModelError",
     "PreheatError",
     "RefusedError",
+    "Server",
     "ServerError",
     "ServerNotFoundError",
     "StateError",
@@ -54,4 +58,5 @@ __all__ = [
     "TorchMissingError",
     "UnknownModelError",
     "__version__",
+    "serve",
 ]

@@ -129,7 +129,7 @@ pub(super) fn filter(value: Value<'_, '_>) -> Result<Filter, String> {
     })
 }
 
-pub(super) fn crop(value: Value<'_, '_>) -> Result<Crop, String> {
+pub(crate) fn crop(value: Value<'_, '_>) -> Result<Crop, String> {
     let or = ", or (least, most) for a part of the area, as in RandomResizedCrop";
     if is_text(value) {
         return named(
@@ -146,7 +146,7 @@ pub(super) fn crop(value: Value<'_, '_>) -> Result<Crop, String> {
     Ok(Crop::RandomResized { least, most })
 }
 
-pub(crate) fn posterior(value: Value<'_, '_>) -> Result<Posterior, String> {
+pub(super) fn posterior(value: Value<'_, '_>) -> Result<Posterior, String> {
     let names = [
         ("mode", Posterior::Mode),
         ("sample", Posterior::Sample),
@@ -155,7 +155,7 @@ pub(crate) fn posterior(value: Value<'_, '_>) -> Result<Posterior, String> {
     named(value, &names, "")
 }
 
-pub(crate) fn scale(value: Value<'_, '_>) -> Result<Scale, String> {
+pub(super) fn scale(value: Value<'_, '_>) -> Result<Scale, String> {
     named(
         value,
         &[("normalized", Scale::Normalized), ("raw", Scale::Raw)],
@@ -164,7 +164,7 @@ pub(crate) fn scale(value: Value<'_, '_>) -> Result<Scale, String> {
 }
 
 /// By name, or as torch and NumPy say it: `torch.float16`, `numpy.float16`.
-pub(crate) fn dtype(value: Value<'_, '_>) -> Result<DType, String> {
+pub(super) fn dtype(value: Value<'_, '_>) -> Result<DType, String> {
     const NAMES: [(&str, DType); 6] = [
         ("float32", DType::F32),
         ("float16", DType::F16),
