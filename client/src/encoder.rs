@@ -113,8 +113,26 @@ pub struct Request {
     pub size: Option<Size>,
     /// Where to cut.
     pub crop: Crop,
-    /// Seed of crops and posterior draws; for each image another is made of it.
+    /// Of crops and posterior draws.
+    pub keys: Keys,
+}
+
+/// What the draws of a request are made from. They are the loader's: by seed, epoch and sample.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// Seed of all draws.
     pub seed: u64,
+    /// Of the samples.
+    pub epoch: u64,
+    /// The samples' ids, one for each image; `None` for the images' numbers.
+    pub ids: Option<Vec<u64>>,
+}
+
+impl Keys {
+    fn of(&self, number: usize) -> (u64, u64, u64) {
+        let ids = self.ids.as_ref().and_then(|ids| ids.get(number));
+        (self.seed, self.epoch, ids.copied().unwrap_or(number as u64))
+    }
 }
 
 /// Latents, in the order of the images.
@@ -266,8 +284,9 @@ impl Inner {
         let (count, mut bad, mut items) = (sizes.len(), Vec::new(), Vec::new());
         let most = self.model.chunk_bytes();
         for (number, (picture, source)) in request.pictures.into_iter().zip(sizes).enumerate() {
-            let how = (request.size.is_some(), request.crop, request.seed);
-            let transform = source.and_then(|source| cut::transform(how, number, source, size));
+            let key = request.keys.of(number);
+            let how = (request.size.is_some(), request.crop);
+            let transform = source.and_then(|source| cut::transform(how, key, source, size));
             let (source, payload) = picture.payload();
             match transform {
                 Ok(_) if payload.len() as u64 > most => {
@@ -279,7 +298,7 @@ impl Inner {
                 }
                 Ok(transform) => items.push(Item {
                     id: number as u64,
-                    seed: cut::posterior_seed(request.seed, number),
+                    seed: cut::posterior_seed(key),
                     transform,
                     source,
                     payload,

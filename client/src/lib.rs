@@ -34,7 +34,7 @@ pub use batch::{Batch, LATENTS_ALIGN, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail};
 pub use dataset::{Check, Dataset, Progress, Source};
-pub use encoder::{Encoded, Encoder, EncoderConfig, Pending, Picture, Request};
+pub use encoder::{Encoded, Encoder, EncoderConfig, Keys, Pending, Picture, Request};
 pub use error::Error;
 pub use layouts::LAYOUT_IN_MEMORY;
 pub use loader::{DataLoader, Epoch};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use preheat_client::{self as client, EncoderConfig, Error, Picture, Request, plan::Size};
+use preheat_client::{self as client, EncoderConfig, Error, Keys, Picture, Request, plan::Size};
 use pyo3::{
     prelude::*,
     pybacked::PyBackedBytes,
@@ -30,6 +30,9 @@ pub(crate) struct Encoder {
     inner: Shared,
     process: u32,
 }
+
+/// Crop, and what draws are made from: seed, epoch, and ids of samples.
+type How<'py> = (Bound<'py, PyAny>, u64, u64, Option<Vec<u64>>);
 
 /// A request under way.
 #[pyclass(module = "preheat._core", frozen)]
@@ -82,18 +85,18 @@ impl Encoder {
         py: Python<'_>,
         pictures: Vec<Bound<'_, PyAny>>,
         size: Option<(u32, u32)>,
-        how: (Bound<'_, PyAny>, u64),
+        how: How<'_>,
         notify: bool,
     ) -> PyResult<Pending> {
         let encoder = self.get(py)?;
         let pictures = pictures.iter().map(picture).collect::<PyResult<_>>()?;
-        let (crop_given, seed) = how;
+        let (crop_given, seed, epoch, ids) = how;
         let crop = crop(&crop_given).map_err(|reason| config(py, "crop", &reason))?;
         let request = Request {
             pictures,
             size: size.map(|(width, height)| Size::new(width, height)),
             crop,
-            seed,
+            keys: Keys { seed, epoch, ids },
         };
         let (notice, sender) = match notify {
             true => notify::pair().map(|(notice, sender)| (Some(notice), Some(sender)))?,

@@ -11,6 +11,7 @@ mod loader;
 mod memory;
 mod notify;
 mod options;
+mod order;
 mod stats;
 mod wait;
 
@@ -25,6 +26,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<memory::Memory>()?;
     m.add_class::<encoder::Encoder>()?;
     m.add_class::<encoder::Pending>()?;
+    m.add_class::<order::Order>()?;
     m.add_function(wrap_pyfunction!(options::check, m)?)?;
     m.add_function(wrap_pyfunction!(options::defaults, m)?)?;
     Ok(())

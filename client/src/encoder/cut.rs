@@ -64,8 +64,8 @@ fn only(sizes: &[Result<Size, String>]) -> Result<Size, Error> {
 
 /// The geometry of an image; in words, why there is none.
 pub(super) fn transform(
-    (resizes, crop, seed): (bool, Crop, u64),
-    number: usize,
+    (resizes, crop): (bool, Crop),
+    key: (u64, u64, u64),
     source: Size,
     size: Size,
 ) -> Result<Transform, String> {
@@ -79,13 +79,13 @@ pub(super) fn transform(
         });
     }
     let spec = TransformSpec { crop, flip: 0.0 };
-    plan::transform(spec, (seed, 0, number as u64), source, size)
+    plan::transform(spec, key, source, size)
         .ok_or_else(|| format!("{source} is too elongated to cover {size}"))
 }
 
 /// The key of an image's posterior draw.
-pub(super) fn posterior_seed(seed: u64, number: usize) -> u64 {
-    draw(seed, 0, number as u64, Purpose::Posterior)
+pub(super) fn posterior_seed((seed, epoch, id): (u64, u64, u64)) -> u64 {
+    draw(seed, epoch, id, Purpose::Posterior)
 }
 
 /// What one call each may carry.

@@ -11,6 +11,7 @@ from ._core import __version__
 from ._encoder import Encoder
 from ._loader import DataLoader
 from ._serve import Server, serve
+from ._wrap import WrappedBatch, WrappedLoader, wrap
 from .errors import (
     BadSampleError,
     CallError,
@@ -57,6 +58,9 @@ __all__ = [
     "TooManyBadError",
     "TorchMissingError",
     "UnknownModelError",
+    "WrappedBatch",
+    "WrappedLoader",
     "__version__",
     "serve",
+    "wrap",
 ]

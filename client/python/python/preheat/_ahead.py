@@ -92,6 +92,10 @@ class Ahead:
                 self._error = error
         return batch
 
+    def holds(self) -> bool:
+        """Whether something was taken and is not delivered yet."""
+        return self._held is not None or self._error is not None
+
     def _begin(self) -> "Optional[Batch]":
         batch = self._take()
         self._at_end = batch is None

@@ -134,7 +134,7 @@ class Encoder:
 
     def _submit(self, images: Any, how: Tuple[Any, Any, int], notify: bool) -> "_core.Pending":
         size, crop, seed = how
-        return self._core.submit(_images.pictures(images), size, (crop, seed), notify)
+        return self._core.submit(_images.pictures(images), size, (crop, seed, 0, None), notify)
 
     def _answer(self, pending: "_core.Pending") -> Any:
         memory, dtype, _, bad = pending.wait()
