@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) use self::background::Background;
-use self::coming::{Arrived, Coming};
+use self::coming::Coming;
 use crate::{
     bad::{Report as BadReport, Tally},
     balance::{View, drive::Balancer},
@@ -168,10 +168,8 @@ impl DataLoader {
         let asked = self.coming.asked();
         let from = (&self.pipeline, &self.run.recorder);
         self.coming.wait(from, None)?;
-        let prepared = match self.coming.take() {
-            Some(Arrived::Batch(prepared)) => prepared,
-            Some(Arrived::EpochEnd) => return Ok(None),
-            None => return Err(Error::Internal("a batch that is not there".into())),
+        let Some(prepared) = self.coming.take()? else {
+            return Ok(None);
         };
         let Prepared {
             batch,

@@ -31,8 +31,15 @@ pub(crate) struct Encoder {
     process: u32,
 }
 
-/// Crop, and what draws are made from: seed, epoch, and ids of samples.
-type How<'py> = (Bound<'py, PyAny>, u64, u64, Option<Vec<u64>>);
+/// Width and height of the output images, crop, and what draws are made from: seed, epoch, and ids of
+/// samples.
+type How<'py> = (
+    Option<(u32, u32)>,
+    Bound<'py, PyAny>,
+    u64,
+    u64,
+    Option<Vec<u64>>,
+);
 
 /// A request under way.
 #[pyclass(module = "preheat._core", frozen)]
@@ -79,18 +86,16 @@ impl Encoder {
 
     /// Begins to encode: files as bytes, or (height, width, RGB pixels). With `notify` a file descriptor
     /// becomes readable once the answer is there.
-    #[pyo3(signature = (pictures, size, how, notify))]
     fn submit(
         &self,
         py: Python<'_>,
         pictures: Vec<Bound<'_, PyAny>>,
-        size: Option<(u32, u32)>,
         how: How<'_>,
         notify: bool,
     ) -> PyResult<Pending> {
         let encoder = self.get(py)?;
         let pictures = pictures.iter().map(picture).collect::<PyResult<_>>()?;
-        let (crop_given, seed, epoch, ids) = how;
+        let (size, crop_given, seed, epoch, ids) = how;
         let crop = crop(&crop_given).map_err(|reason| config(py, "crop", &reason))?;
         let request = Request {
             pictures,

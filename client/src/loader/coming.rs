@@ -19,12 +19,6 @@ pub(super) struct Coming {
     prepared: Option<Prepared>,
 }
 
-/// What has come.
-pub(super) enum Arrived {
-    Batch(Prepared),
-    EpochEnd,
-}
-
 impl Coming {
     /// When the trainer asked for it first.
     pub(super) fn asked(&mut self) -> Instant {
@@ -57,12 +51,13 @@ impl Coming {
         Ok(true)
     }
 
-    /// Takes it, after [`Self::wait`] has said that it is there.
-    pub(super) fn take(&mut self) -> Option<Arrived> {
+    /// Takes it, after [`Self::wait`] has said that it is there; `None` for the end of an epoch.
+    pub(super) fn take(&mut self) -> Result<Option<Prepared>, Error> {
         let Self { slot, prepared, .. } = std::mem::take(self);
-        match (slot?, prepared) {
-            (Slot::EpochEnd, _) => Some(Arrived::EpochEnd),
-            (Slot::Batch { .. }, prepared) => prepared.map(Arrived::Batch),
+        match (slot, prepared) {
+            (Some(Slot::EpochEnd), _) => Ok(None),
+            (Some(Slot::Batch { .. }), Some(prepared)) => Ok(Some(prepared)),
+            _ => Err(Error::Internal("a batch that is not there".into())),
         }
     }
 }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import Any, Callable, Generic, Optional, TypeVar
 
 from . import _arrays
 
-if TYPE_CHECKING:
-    from ._batch import Batch
+Batch = TypeVar("Batch", bound=Any)
+"""What has `latents`, `to` and `pin_memory`."""
 
 
 class Mover:
@@ -28,7 +28,7 @@ class Mover:
         self._pins = cuda and (pin_memory or on_cuda)
         self._stream = torch.cuda.Stream(self._device) if on_cuda else None
 
-    def begin(self, batch: "Batch") -> "Batch":
+    def begin(self, batch: Batch) -> Batch:
         """Starts the copy."""
         if self._pins:
             batch = batch.pin_memory()
@@ -39,7 +39,7 @@ class Mover:
         with self._torch.cuda.stream(self._stream):
             return batch.to(self._device, non_blocking=True)
 
-    def finish(self, batch: "Batch") -> "Batch":
+    def finish(self, batch: Batch) -> Batch:
         """Makes what the trainer computes from now on wait for the copy."""
         if self._stream is not None:
             current = self._torch.cuda.current_stream(self._device)
@@ -49,7 +49,7 @@ class Mover:
         return batch
 
 
-class Ahead:
+class Ahead(Generic[Batch]):
     """Batches from `take`, each moved while the one before is in use.
 
     The next one is begun only if it is there already: a batch never waits for the one after it.
@@ -57,18 +57,18 @@ class Ahead:
 
     def __init__(
         self,
-        take: "Callable[[], Optional[Batch]]",
+        take: Callable[[], Optional[Batch]],
         is_ready: Callable[[], bool],
         mover: Mover,
     ) -> None:
         self._take = take
         self._is_ready = is_ready
         self._mover = mover
-        self._held: "Optional[Batch]" = None
+        self._held: Optional[Batch] = None
         self._at_end = False
         self._error: Optional[Exception] = None
 
-    def next(self) -> "Optional[Batch]":
+    def next(self) -> Optional[Batch]:
         """The next batch; `None` once at the end of each epoch."""
         if self._at_end:
             self._at_end = False
@@ -96,7 +96,7 @@ class Ahead:
         """Whether something was taken and is not delivered yet."""
         return self._held is not None or self._error is not None
 
-    def _begin(self) -> "Optional[Batch]":
+    def _begin(self) -> Optional[Batch]:
         batch = self._take()
         self._at_end = batch is None
         return None if batch is None else self._mover.begin(batch)

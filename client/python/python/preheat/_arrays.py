@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,10 +55,8 @@ def array(memory: "_core.Memory", dtype: str, kind: str) -> Any:
 
 def _bfloat16(plain: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """NumPy has no bfloat16; with `ml_dtypes` there is one, without it stays the bits, as uint16."""
-    extra: Optional[Any] = sys.modules.get("ml_dtypes")
-    if extra is None:
-        try:
-            import ml_dtypes as extra  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        except ImportError:
-            return plain
+    try:
+        extra: Any = importlib.import_module("ml_dtypes")
+    except ImportError:
+        return plain
     return plain.view(extra.bfloat16)

@@ -134,7 +134,7 @@ class Encoder:
 
     def _submit(self, images: Any, how: Tuple[Any, Any, int], notify: bool) -> "_core.Pending":
         size, crop, seed = how
-        return self._core.submit(_images.pictures(images), size, (crop, seed, 0, None), notify)
+        return self._core.submit(_images.pictures(images), (size, crop, seed, 0, None), notify)
 
     def _answer(self, pending: "_core.Pending") -> Any:
         memory, dtype, _, bad = pending.wait()
@@ -160,7 +160,12 @@ async def _readable(pending: "_core.Pending") -> None:
     watched = pending.fileno()
     assert watched is not None
     there: "asyncio.Future[None]" = loop.create_future()
-    loop.add_reader(watched, lambda: there.done() or there.set_result(None))
+
+    def arrived() -> None:
+        if not there.done():
+            there.set_result(None)
+
+    loop.add_reader(watched, arrived)
     try:
         await there
     finally:

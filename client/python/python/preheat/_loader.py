@@ -180,7 +180,7 @@ class DataLoader:
         self._at = (0, 0)
         self._closed = False
         self._loader: Optional[_core.Loader] = None
-        self._ahead: Optional[Ahead] = None
+        self._ahead: Optional[Ahead[Batch]] = None
         _core.check(self._given())
         if start:
             self._started()

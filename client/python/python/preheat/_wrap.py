@@ -29,15 +29,23 @@ class WrappedBatch:
     """One rank's share of a step.
 
     Attributes:
+        latents: `[n, channels, height, width]`, in latent cells; a torch tensor or a NumPy array.
         samples: What the dataset returned, `n` of them.
         indices: Where: `[n]`, int64.
         padding: Which only fill up the batch: `[n]`, bool.
         mask: Which latents to train on: `[n]`, bool. All, but under `bad_samples="skip"`.
         epoch, step: Counting from 0.
-        latents: `[n, channels, height, width]`, in latent cells; a torch tensor or a NumPy array.
     """
 
-    __slots__ = ("samples", "indices", "padding", "mask", "epoch", "step", "latents")
+    latents: Any
+    samples: List[Any]
+    indices: "np.ndarray[Any, Any]"
+    padding: "np.ndarray[Any, Any]"
+    mask: "np.ndarray[Any, Any]"
+    epoch: int
+    step: int
+
+    __slots__ = ("latents", "samples", "indices", "padding", "mask", "epoch", "step")
 
     def __init__(self, latents: Any, about: Mapping[str, Any]) -> None:
         self.latents = latents
@@ -150,7 +158,7 @@ class WrappedLoader:
         epoch, step = self._place
         self._planned: Iterator[Tuple[int, Planned]] = enumerate(self._plan.epoch(epoch, step), step)
         self._under_way: Deque[Tuple[int, Planned, Any]] = collections.deque()
-        self._ahead: Optional[Any] = None
+        self._ahead: Optional[Ahead[WrappedBatch]] = None
         device, pin_memory = self._moves
         if pin_memory or device is not None:
             self._ahead = Ahead(self._take, self._is_ready, Mover(device, pin_memory))
@@ -167,8 +175,8 @@ class WrappedLoader:
         samples = [self._dataset[index] for index in indices]
         options = self._options
         pictures = [_images.picture(self._image(sample)) for sample in samples]
-        how = (options["crop"], options["seed"], epoch, indices)
-        return samples, self._core.submit(pictures, options["size"], how, False) if samples else None
+        how = (options["size"], options["crop"], options["seed"], epoch, indices)
+        return samples, self._core.submit(pictures, how, False) if samples else None
 
     def _is_ready(self) -> bool:
         return not self._under_way or self._under_way[0][2].done()

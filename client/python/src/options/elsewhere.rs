@@ -62,9 +62,12 @@ fn format(options: &Options<'_>) -> PyResult<Option<Format>> {
 }
 
 fn store(given: &Options<'_>) -> PyResult<StoreOptions> {
-    let mut store = StoreOptions::default();
-    store.endpoint = given.get("endpoint", "a URI")?;
-    store.objects = given.get("objects", "a list of paths")?.unwrap_or_default();
+    let objects = given.get("objects", "a list of paths")?;
+    let mut store = StoreOptions {
+        endpoint: given.get("endpoint", "a URI")?,
+        objects: objects.unwrap_or_default(),
+        ..StoreOptions::default()
+    };
     let settings = given.nested("settings")?;
     if let Some(settings) = settings {
         store.settings = settings.texts()?;
