@@ -3,7 +3,7 @@
 use std::{
     mem, process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use preheat_client::{DataLoader, Error, State};
@@ -124,6 +124,17 @@ impl Loader {
             }
         };
         batch.map(|batch| Batch::new(py, batch)).transpose()
+    }
+
+    /// Takes so many batches without making anything of them, for measurements; seconds.
+    fn take(&self, py: Python<'_>, batches: u64) -> PyResult<f64> {
+        self.with(py, |loader| {
+            let start = Instant::now();
+            for _ in 0..batches {
+                drop(loader.next_batch()?);
+            }
+            Ok(start.elapsed().as_secs_f64())
+        })
     }
 
     /// Whether the next batch, or the end of the epoch, is there now.

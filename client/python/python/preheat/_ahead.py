@@ -28,7 +28,7 @@ class Mover:
         self._pins = cuda and (pin_memory or on_cuda)
         self._stream = torch.cuda.Stream(self._device) if on_cuda else None
 
-    def begin(self, batch: Batch) -> Batch:
+    def begin(self, batch: Any) -> Any:
         """Starts the copy."""
         if self._pins:
             batch = batch.pin_memory()
@@ -39,7 +39,7 @@ class Mover:
         with self._torch.cuda.stream(self._stream):
             return batch.to(self._device, non_blocking=True)
 
-    def finish(self, batch: Batch) -> Batch:
+    def finish(self, batch: Any) -> Any:
         """Makes what the trainer computes from now on wait for the copy."""
         if self._stream is not None:
             current = self._torch.cuda.current_stream(self._device)
