@@ -71,7 +71,10 @@ fn crates_name_only_what_the_design_allows() {
 fn the_python_package_knows_the_server_in_tests_only() {
     let metadata = metadata();
     let packages = metadata.workspace_packages();
-    let python = packages.iter().find(|p| p.name == "preheat-python").unwrap();
+    let python = packages
+        .iter()
+        .find(|p| p.name == "preheat-python")
+        .unwrap();
     let mut server = python.dependencies.iter();
     let server = server.find(|d| d.name == "preheat-server").unwrap();
     assert_eq!(server.kind, DependencyKind::Development);

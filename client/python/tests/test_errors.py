@@ -48,15 +48,13 @@ def test_options_are_named_with_what_would_be_right(load):
 def test_defaults_are_the_cores():
     ours = inspect.signature(preheat.DataLoader.__init__).parameters
     core = preheat._core.defaults()
-    from preheat._loader import BATCH_SIZE
+    from preheat._settle import BATCH_SIZE
 
     assert core.pop("batch_size") == BATCH_SIZE
     core.pop("connections")
     for name, value in core.items():
         assert ours[name].default == value, name
-    assert all(
-        p.kind is p.KEYWORD_ONLY for name, p in ours.items() if name not in ("self", "dataset")
-    )
+    assert all(p.kind is p.KEYWORD_ONLY for name, p in ours.items() if name not in ("self", "dataset"))
 
 
 def test_datasets_that_are_not_there(load, tmp_path):

@@ -39,9 +39,7 @@ def command(ranks, photos, endpoint, folder):
 def run(*args, kill_at=None):
     """Losses by step, until the end or until it is killed."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(
-        command(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
-    )
+    child = subprocess.Popen(command(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     losses = {}
     for line in child.stdout:
         found = re.search(rb"step (\d+): loss ([\d.]+)", line)

@@ -180,6 +180,18 @@ def test_the_last_epoch_is_the_last(load):
     assert loader.epoch == 1
 
 
+def test_a_share_may_be_empty(load):
+    parts = [list(load(tail="short", rank=rank, world_size=5, global_batch=5)) for rank in range(5)]
+    assert len({len(part) for part in parts}) == 1
+    assert any(len(batch) == 0 for batch in parts[0])
+    for batch in parts[0]:
+        width, height = batch.bucket
+        assert batch.latents.shape == (len(batch), 4, height // 8, width // 8)
+        assert batch.micro_conditioning.shape == (len(batch), 6) and batch.mask.shape == (len(batch),)
+    ids = [i for part in parts for batch in part for i in batch.ids.tolist()]
+    assert sorted(ids) == list(range(24))
+
+
 def test_pickle_takes_the_place_along(load):
     loader = load()
     reference = seen(loader)

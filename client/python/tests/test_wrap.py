@@ -221,7 +221,12 @@ def test_states_of_other_runs(wrap):
     with started("vae=synthetic:version=2") as other:
         with pytest.raises(preheat.StateMismatchError, match="model_fingerprint"):
             wrap(endpoint=other.endpoint).load_state_dict(state)
-    for rubbish in ({}, {**state, "state_version": 9}, {**state, "epoch": "x"}, {**state, "run": 3}):
+    for rubbish in (
+        {},
+        {**state, "state_version": 9},
+        {**state, "epoch": "x"},
+        {**state, "run": 3},
+    ):
         with pytest.raises(preheat.StateError):
             wrap().load_state_dict(rubbish)
 

@@ -11,7 +11,8 @@ from ._core import __version__
 from ._encoder import Encoder
 from ._loader import DataLoader
 from ._serve import Server, serve
-from ._wrap import WrappedBatch, WrappedLoader, wrap
+from ._wrap import wrap
+from ._wrapped import WrappedBatch, WrappedLoader
 from .errors import (
     BadSampleError,
     CallError,

@@ -21,7 +21,9 @@ class Mover:
         cuda = torch.cuda.is_available()
         if pin_memory and not cuda:
             warnings.warn(
-                "pin_memory has no effect: there is no CUDA device here", RuntimeWarning, stacklevel=4
+                "pin_memory has no effect: there is no CUDA device here",
+                RuntimeWarning,
+                stacklevel=4,
             )
         on_cuda = self._device is not None and self._device.type == "cuda"
         # A copy from other memory would not overlap with anything.
@@ -99,4 +101,7 @@ class Ahead(Generic[Batch]):
     def _begin(self) -> Optional[Batch]:
         batch = self._take()
         self._at_end = batch is None
-        return None if batch is None else self._mover.begin(batch)
+        if batch is None:
+            return None
+        moving: Batch = self._mover.begin(batch)
+        return moving

@@ -17,6 +17,7 @@ __version__: Final[str]
 
 def check(options: Dict[str, Any]) -> None: ...
 def defaults() -> Dict[str, Any]: ...
+
 @final
 class Memory:
     @property

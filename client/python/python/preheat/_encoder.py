@@ -139,11 +139,12 @@ class Encoder:
     def _answer(self, pending: "_core.Pending") -> Any:
         memory, dtype, _, bad = pending.wait()
         if bad:
-            raise _bad(bad)
+            raise bad_images(bad)
         return _arrays.array(memory, dtype, self._as)
 
 
-def _bad(bad: List[Tuple[int, str]]) -> BadSampleError:
+def bad_images(bad: List[Tuple[int, str]]) -> BadSampleError:
+    """The exception for images that cannot be read, by number with reasons."""
     number, reason = bad[0]
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
     return BadSampleError(f"image {number}: {reason}{more}", key=str(number), reason=reason)

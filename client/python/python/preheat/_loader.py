@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
-from . import _arrays, _core, _ranks
+from . import _arrays, _core
 from ._ahead import Ahead, Mover
 from ._batch import CAPTION_PARTS, Batch
-from .errors import ClosedError, ConfigError, StateError
+from ._settle import as_json, refuse_workers, settle, weights
+from .errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
     PathLike = Union[str, "os.PathLike[str]"]
-
-BATCH_SIZE = 32
-"""Samples of one rank's batch, unless said otherwise."""
 
 
 class DataLoader:
@@ -175,8 +184,8 @@ class DataLoader:
         self._moves = (device, pin_memory)
         if self._as == "numpy" and (pin_memory or device is not None):
             raise ConfigError("`device` and `pin_memory` are for torch, and `as_` is numpy: leave them out")
-        self._options = _settle(options)
-        self._state = _json(resume)
+        self._options = settle(options)
+        self._state = as_json(resume)
         self._at = (0, 0)
         self._closed = False
         self._loader: Optional[_core.Loader] = None
@@ -189,7 +198,7 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """What is left of the epoch, or all of the next one where nothing is left."""
-        _refuse_workers()
+        refuse_workers()
         core = self._started()
         _, step = self._at
         if step == core.steps():
@@ -254,13 +263,13 @@ class DataLoader:
             StateMismatchError: It belongs to another run. The loader is as it was.
             StateError: It is no state.
         """
-        state = _json(state_dict)
+        state = as_json(state_dict)
         assert state is not None
         if self._loader is None:
             self._check_open()
             self._state = state
             return
-        if _weights(state) == self._loader.model()["fingerprint"]:
+        if weights(state) == self._loader.model()["fingerprint"]:
             self._loader.load_state(state)
         else:
             # Replicas may still have the weights of that run, beside newer ones.
@@ -406,69 +415,3 @@ class _Epoch:
             self._over = True
             raise StopIteration
         return batch
-
-
-def _settle(options: Dict[str, Any]) -> Dict[str, Any]:
-    """Options as the core takes them."""
-    rank, world_size = _ranks.find(options["rank"], options["world_size"])
-    each, total = options.pop("batch_size"), options["global_batch"]
-    if each is not None and total is not None:
-        raise ConfigError("`batch_size` and `global_batch` are both given: the latter is over all ranks")
-    for name, size in (("batch_size", each), ("global_batch", total)):
-        if size is not None and (not isinstance(size, int) or size < 1):
-            raise ConfigError(f"`{name}` is {size!r}, must be a whole number, 1 or more")
-    if total is None:
-        total = (BATCH_SIZE if each is None else each) * max(world_size, 1)
-    dataset, objects = _place_of(options["dataset"])
-    store = dict(options["store"] or {})
-    if objects:
-        store["objects"] = objects
-    settings = {"rank": rank, "world_size": world_size, "global_batch": total, "dataset": dataset}
-    nested = {"store": store or None, "cache": options["cache"] and dict(options["cache"])}
-    return {**options, **settings, **nested}
-
-
-def _place_of(dataset: Any) -> Tuple[str, List[str]]:
-    """Where a dataset is, and which objects there are meant: all, where none are named."""
-    if isinstance(dataset, (str, os.PathLike)):
-        return os.fspath(dataset), []
-    try:
-        shards = [os.fspath(shard) for shard in dataset]
-    except TypeError:
-        shards = []
-    if not shards:
-        raise ConfigError(f"`dataset` is {dataset!r}, must be a path, a URI, or a list of shards")
-    folders = [shard.replace(os.sep, "/").split("/")[:-1] for shard in shards]
-    common = os.path.commonprefix(folders)
-    if not common and any(folders):
-        raise ConfigError("`dataset` is a list of shards that do not lie below one place")
-    base = "/".join(common)
-    return base or ".", [shard[len(base) :].lstrip("/") if base else shard for shard in shards]
-
-
-def _json(state: "Union[None, str, Mapping[str, Any]]") -> Optional[str]:
-    if state is None or isinstance(state, str):
-        return state
-    try:
-        return json.dumps(dict(state))
-    except (TypeError, ValueError) as error:
-        raise StateError(f"is no state, as state_dict() returns it: {error}") from error
-
-
-def _weights(state: str) -> Any:
-    """The fingerprint in a state. What is wrong with it the core says better."""
-    try:
-        return json.loads(state)["run"]["model_fingerprint"]
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _refuse_workers() -> None:
-    import sys
-
-    data = sys.modules.get("torch.utils.data")
-    if data is not None and data.get_worker_info() is not None:
-        raise ConfigError(
-            "`num_workers` makes no sense here: the loader has threads of its own, and a worker process "
-            "would load what the others load. Use num_workers=0"
-        )
