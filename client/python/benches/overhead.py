@@ -97,6 +97,7 @@ def overhead(args, folder):
         "as": args.as_,
         "microseconds_per_batch": medians,
         "added_by_python": statistics.median(added),
+        "added_between_best_rounds": min(found["latents"]) - min(found["rust"]),
     }
 
 

@@ -85,14 +85,14 @@ class Ahead(Generic[Batch]):
             self._at_end = False
             if batch is None:
                 return None
-        batch = self._mover.finish(batch)
+        arrived: Batch = self._mover.finish(batch)
         if self._is_ready():
             try:
                 self._held = self._begin()
             except Exception as error:
                 # It is the next batch's: this one is fine.
                 self._error = error
-        return batch
+        return arrived
 
     def holds(self) -> bool:
         """Whether something was taken and is not delivered yet."""
