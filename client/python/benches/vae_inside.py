@@ -60,7 +60,8 @@ def inside(args, paths):
     while True:
         chosen = random.sample(paths, args.batch)
         with torch.no_grad():
-            yield vae.encode(torch.stack([cover(path, args.side) for path in chosen])).latents
+            latents = vae.encode(torch.stack([cover(path, args.side) for path in chosen])).latents
+        yield latents
 
 
 def outside(args, endpoint):
