@@ -73,7 +73,7 @@ fn the_python_package_knows_the_server_in_tests_only() {
     let packages = metadata.workspace_packages();
     let python = packages
         .iter()
-        .find(|p| p.name == "preheat-python")
+        .find(|p| p.name.as_str() == "preheat-python")
         .unwrap();
     let mut server = python.dependencies.iter();
     let server = server.find(|d| d.name == "preheat-server").unwrap();

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 import preheat
@@ -152,6 +153,22 @@ def test_close_ends_a_wait(load):
         thread.join(30)
         assert not thread.is_alive()
     assert isinstance(caught[0], preheat.ClosedError)
+
+
+def test_without_torch(load, monkeypatch):
+    # As Python has it where a module cannot be imported.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert isinstance(next(iter(load(as_="auto"))).latents, np.ndarray)
+    for use in (
+        lambda: load(as_="torch"),
+        lambda: next(iter(load())).to("cpu"),
+        lambda: load().as_iterable_dataset(),
+    ):
+        with pytest.raises(preheat.TorchMissingError, match="pip install torch") as raised:
+            use()
+        assert isinstance(raised.value, ImportError)
+    with pytest.raises(preheat.ConfigError, match="`as_` is numpy"):
+        load(device="cuda")
 
 
 def test_exceptions_travel():

@@ -23,7 +23,7 @@ def choose(kind: str) -> str:
         raise ConfigError(f"`as_` is {kind!r}, must be one of {', '.join(map(repr, KINDS))}")
     if kind == "numpy":
         return kind
-    if "torch" in sys.modules or importlib.util.find_spec("torch") is not None:
+    if sys.modules.get("torch") is not None or importlib.util.find_spec("torch") is not None:
         return "torch"
     if kind == "torch":
         raise TorchMissingError(
