@@ -7,6 +7,9 @@ use preheat_proto::DType;
 
 use crate::plan::{MicroConditioning, Size, Transform};
 
+/// Where latents may begin: what allocators give everything.
+pub const LATENTS_ALIGN: usize = 16;
+
 /// One rank's share of a step.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -62,7 +65,9 @@ pub struct Latents {
     pub dtype: DType,
     /// Samples, channels, height, width; the latter two in latent cells.
     pub shape: [u32; 4],
-    /// The elements, row by row.
+    /// The elements, row by row. They begin where elements may ([`LATENTS_ALIGN`]), and are nobody
+    /// else's: `Bytes::try_into_mut` gives them to write to, without a copy. (Under
+    /// [`Config::headspace`](crate::Config::headspace) they are shared with later batches.)
     pub data: Bytes,
 }
 
@@ -95,22 +100,31 @@ pub(crate) struct Tensor {
     pub(crate) offset: usize,
 }
 
-/// Lays tensors of `bytes` each end to end: in place if they already are, else with one copy, and
-/// what is copied is let go at once, so that a batch is never held twice.
-pub(crate) fn join(tensors: Vec<Tensor>, bytes: usize) -> Bytes {
+/// Lays tensors of `bytes` each end to end: in place if they already are, and where they may stay; else
+/// with one copy, and what is copied is let go at once, so that a batch is never held twice.
+///
+/// What came in one frame lies anywhere in a buffer that is the connection's too, and what the latent
+/// cache still writes is the cache's: neither may be given away.
+pub(crate) fn join(mut tensors: Vec<Tensor>, bytes: usize) -> Bytes {
     let Some(first) = tensors.first() else {
         return Bytes::new();
     };
+    let (count, start) = (tensors.len(), first.offset);
     let in_place = tensors.iter().enumerate().all(|(at, tensor)| {
         tensor.buffer.as_ptr() == first.buffer.as_ptr()
             && tensor.buffer.len() == first.buffer.len()
-            && tensor.offset == first.offset + at * bytes
+            && tensor.offset == start + at * bytes
     });
-    if in_place {
-        let end = first.offset + tensors.len() * bytes;
-        return first.buffer.slice(first.offset..end);
+    let aligned = (first.buffer.as_ptr().addr() + start).is_multiple_of(LATENTS_ALIGN);
+    if in_place && aligned {
+        tensors.truncate(1);
+        if tensors[0].buffer.is_unique() {
+            return tensors.remove(0).buffer.slice(start..start + count * bytes);
+        }
+        let all = &tensors[0].buffer[start..start + count * bytes];
+        return BytesMut::from(all).freeze();
     }
-    let mut joined = BytesMut::with_capacity(tensors.len() * bytes);
+    let mut joined = BytesMut::with_capacity(count * bytes);
     for tensor in tensors {
         // By value: the last tensor of a buffer frees it.
         joined.extend_from_slice(&tensor.buffer[tensor.offset..tensor.offset + bytes]);
@@ -125,13 +139,28 @@ mod tests {
     #[test]
     fn contiguous_tensors_are_not_copied() {
         let buffer = Bytes::from((0..192).collect::<Vec<u8>>());
-        let at = |offset| Tensor {
+        let place = buffer[64..].as_ptr();
+        let tensors = [64, 128].map(|offset| Tensor {
             buffer: buffer.clone(),
             offset,
-        };
-        let joined = join(vec![at(64), at(128)], 64);
-        assert_eq!(joined.as_ptr(), buffer[64..].as_ptr());
-        assert_eq!(joined.len(), 128);
+        });
+        let joined = join(tensors.clone().into(), 64);
+        assert_ne!(joined.as_ptr(), place, "two others have them");
+        assert_eq!(joined, buffer.slice(64..));
+        drop(buffer);
+        let joined = join(tensors.into(), 64);
+        assert_eq!((joined.as_ptr(), joined.len()), (place, 128));
+        assert_eq!(joined.try_into_mut().unwrap().as_ptr(), place);
+    }
+
+    #[test]
+    fn what_lies_anywhere_is_moved() {
+        let buffer = Bytes::from((0..192).collect::<Vec<u8>>());
+        let wanted = buffer.slice(65..129);
+        let tensor = Tensor { buffer, offset: 65 };
+        let joined = join(vec![tensor], 64);
+        assert_eq!(joined, wanted);
+        assert!(joined.as_ptr().addr().is_multiple_of(LATENTS_ALIGN));
     }
 
     #[test]

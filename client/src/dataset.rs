@@ -22,6 +22,7 @@ use std::{
 use preheat_proto::limits;
 use tokio::{runtime, sync::Semaphore};
 
+pub(crate) use self::probe::{size as image_size, within_limits};
 pub use self::{
     format::{Columns, Format},
     index::{Index, MAX_SAMPLES, Progress},

@@ -26,6 +26,8 @@ pub(crate) struct Item {
     pub(crate) id: u64,
     pub(crate) seed: u64,
     pub(crate) transform: Transform,
+    /// What the payload is.
+    pub(crate) source: Source,
     pub(crate) payload: Bytes,
 }
 
@@ -143,7 +145,7 @@ impl Embedder {
             crop_x,
             crop_y,
             payloads: 1,
-            source: Source::Encoded,
+            source: item.source,
             filter: self.filter,
             flip,
         }

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod config;
 pub mod dataset;
 mod embed;
+pub mod encoder;
 mod endpoint;
 mod error;
 pub mod filter;
@@ -18,6 +19,7 @@ mod model;
 mod pipeline;
 pub mod plan;
 mod prepare;
+mod reach;
 #[cfg(feature = "relay")]
 pub mod relay;
 mod security;
@@ -28,12 +30,13 @@ mod window;
 pub mod wire;
 
 pub use bad::{LEAST_SEEN, MAX_REPORTED};
-pub use batch::{Batch, Latents, SampleInfo};
+pub use batch::{Batch, LATENTS_ALIGN, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{
     BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights,
 };
 pub use dataset::{Check, Dataset, Mix, MixSource, Progress, Source};
+pub use encoder::{Encoded, Encoder, EncoderConfig, Keys, Pending, Picture, Request};
 pub use error::Error;
 pub use layouts::LAYOUT_IN_MEMORY;
 pub use loader::{DataLoader, Epoch};

@@ -1,15 +1,17 @@
 //! The loader: plan, read, embed, window, batch.
 
 mod background;
+mod coming;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::background::Background;
+pub(crate) use self::background::Background;
+use self::coming::Coming;
 use crate::{
     bad::{Report as BadReport, Tally},
-    balance::{Discovery, Settings, Sources, View, drive::Balancer, peer::Calling},
+    balance::{View, drive::Balancer},
     batch::Batch,
     cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
@@ -18,17 +20,15 @@ use crate::{
     error::Error,
     headspace::Headspace,
     model::Model,
-    pipeline::{Cursor, Pipeline, Prepared, Slot},
+    pipeline::{Cursor, Pipeline, Prepared},
     plan::{Plan, Report},
     prepare::Run,
+    reach::reach,
     stack::stack,
     state::{Identity, STATE_VERSION, State},
     stats::{Recorder, SHORTEST_WAIT, Stages, Stats},
     window::Window,
 };
-
-/// Chunks that wait for a replica at once: more than any window has in it.
-const MAX_QUEUED: usize = 1 << 22;
 
 /// Delivers a run's batches, in order, from inside the trainer's process.
 ///
@@ -43,6 +43,7 @@ pub struct DataLoader {
     tally: Tally,
     window: (u64, u32),
     balancer: Balancer,
+    coming: Coming,
     /// Declared before the runtime, and so dropped before it.
     pipeline: Pipeline,
     /// After the pipeline, which puts nothing more into it then.
@@ -75,23 +76,8 @@ impl DataLoader {
         let tally = Tally::new(&config);
         tally.judge(&dataset, unusable.iter())?;
         let recorder = Recorder::new();
-        let sources = Sources::parse("endpoint", [&config.endpoint])?;
-        let calling = Calling::new(&config.security, config.connections, config.connect_timeout)?;
-        let settings = Settings {
-            // What the window admits, the queue has to take.
-            max_queued: MAX_QUEUED,
-            patience: config.patience,
-            attempt_timeout: config.attempt_timeout,
-            scale_to_zero: false,
-        };
         let runtime = Background::start()?;
-        let searching = config.clone();
-        let (balancer, model) = runtime.wait(async move {
-            let discovery = Discovery::start(sources).await;
-            let balancer = Balancer::start(settings, calling, &discovery);
-            let model = Model::pin(&balancer, &searching).await?;
-            Ok::<_, Error>((balancer, model))
-        })??;
+        let (balancer, model) = reach(&config, &runtime)?;
         model.check_sizes(plan.report().buckets.iter().map(|bucket| bucket.size))?;
         let model = Arc::new(model);
         let samples = (dataset.fingerprint().to_owned(), dataset.len());
@@ -120,6 +106,7 @@ impl DataLoader {
             pipeline: Pipeline::start(runtime.handle(), run.clone(), at, ahead),
             _cache: FlushOnDrop(cache),
             failed: None,
+            coming: Coming::default(),
             run,
             identity,
             at,
@@ -146,8 +133,7 @@ impl DataLoader {
         {
             return Ok(None);
         }
-        let asked = Instant::now();
-        match self.take(asked) {
+        match self.take() {
             Ok(Some(batch)) => {
                 self.at.step += 1;
                 Ok(Some(batch))
@@ -166,17 +152,25 @@ impl DataLoader {
         }
     }
 
-    fn take(&mut self, asked: Instant) -> Result<Option<Batch>, Error> {
-        let crashed = |_| Error::Internal("a task of the loader panicked".into());
-        let (result, task) = match self.pipeline.slots.recv().map_err(crashed)? {
-            Slot::EpochEnd => return Ok(None),
-            Slot::Batch { result, task } => (result, task),
-        };
-        if let Some(step) = self.pipeline.window.asked(asked) {
-            self.run.recorder.stepped(step);
+    /// Waits until [`Self::next_batch`] would return at once, at most so long; whether it would. For
+    /// callers that have to look after something else meanwhile.
+    pub fn wait(&mut self, most: Duration) -> bool {
+        let over = self.run.epochs.is_some_and(|last| self.at.epoch >= last);
+        if over || self.failed.is_some() {
+            return true;
         }
-        let prepared = result.recv().map_err(crashed)?;
-        drop(task);
+        let from = (&self.pipeline, &self.run.recorder);
+        // What has crashed is known at once.
+        self.coming.wait(from, Some(most)).unwrap_or(true)
+    }
+
+    fn take(&mut self) -> Result<Option<Batch>, Error> {
+        let asked = self.coming.asked();
+        let from = (&self.pipeline, &self.run.recorder);
+        self.coming.wait(from, None)?;
+        let Some(prepared) = self.coming.take()? else {
+            return Ok(None);
+        };
         let Prepared {
             batch,
             admission,
@@ -238,6 +232,7 @@ impl DataLoader {
     pub fn load_state(&mut self, state: &State) -> Result<(), Error> {
         let at = start_at(&self.identity, &self.run.plan, Some(state))?;
         let ahead = Window::new(self.window.0, self.window.1);
+        self.coming = Coming::default();
         self.pipeline = Pipeline::start(self.runtime.handle(), self.run.clone(), at, ahead);
         self.failed = None;
         self.tally = self.tally.anew();
@@ -305,6 +300,10 @@ impl Iterator for Epoch<'_> {
         self.over = !matches!(next, Some(Ok(_)));
         next
     }
+}
+
+fn crashed(_: impl std::error::Error) -> Error {
+    Error::Internal("a task of the loader panicked".into())
 }
 
 /// The latent cache of this run, where it has one.

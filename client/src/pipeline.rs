@@ -35,7 +35,8 @@ pub(crate) enum Slot {
     /// A batch, ready or not. Dropping the slot cancels it.
     Batch {
         result: flume::Receiver<Prepared>,
-        task: AbortOnDropHandle<()>,
+        /// Held only.
+        _task: AbortOnDropHandle<()>,
     },
     /// The end of an epoch.
     EpochEnd,
@@ -126,6 +127,6 @@ fn prepare(runtime: &Handle, run: Arc<Run>, job: Job, mut admission: Admission) 
     });
     Slot::Batch {
         result,
-        task: AbortOnDropHandle::new(task),
+        _task: AbortOnDropHandle::new(task),
     }
 }

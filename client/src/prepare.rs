@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use preheat_proto::Error as CallError;
+use preheat_proto::{Error as CallError, Source};
 use tokio::time::Instant;
 
 use crate::{
@@ -205,6 +205,7 @@ impl Run {
                     id: place.sample,
                     seed: self.plan.posterior_seed(job.epoch, place.sample),
                     transform: place.transform,
+                    source: Source::Encoded,
                     payload: image,
                 });
                 parts

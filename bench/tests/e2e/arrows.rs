@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cargo_metadata::{Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 
 fn metadata() -> Metadata {
     MetadataCommand::new()
@@ -35,6 +35,8 @@ fn crates_name_only_what_the_design_allows() {
         ("preheat-proto", vec![]),
         ("preheat-models", vec![]),
         ("preheat-client", vec!["preheat-proto"]),
+        // The server in its tests, which start it: see below.
+        ("preheat-python", vec!["preheat-client", "preheat-server"]),
         ("preheat-server", vec!["preheat-models", "preheat-proto"]),
         (
             "preheat-bench",
@@ -66,13 +68,27 @@ fn crates_name_only_what_the_design_allows() {
 }
 
 #[test]
+fn the_python_package_knows_the_server_in_tests_only() {
+    let metadata = metadata();
+    let packages = metadata.workspace_packages();
+    let python = packages
+        .iter()
+        .find(|p| p.name.as_str() == "preheat-python")
+        .unwrap();
+    let mut server = python.dependencies.iter();
+    let server = server.find(|d| d.name == "preheat-server").unwrap();
+    assert_eq!(server.kind, DependencyKind::Development);
+    assert!(!server.uses_default_features, "without burn");
+}
+
+#[test]
 fn heavy_crates_stay_in_their_rooms() {
     let metadata = metadata();
     let rooms = [
         ("burn", vec!["preheat-models"]),
         ("burn-flex", vec!["preheat-models"]),
         ("rkyv", vec!["preheat-client", "preheat-proto"]),
-        ("pyo3", vec![]),
+        ("pyo3", vec!["preheat-python"]),
         (
             "tonic",
             vec![
@@ -82,7 +98,10 @@ fn heavy_crates_stay_in_their_rooms() {
                 "preheat-server",
             ],
         ),
-        ("flume", vec!["preheat-client", "preheat-server"]),
+        (
+            "flume",
+            vec!["preheat-client", "preheat-python", "preheat-server"],
+        ),
     ];
     for (name, dependencies) in direct(&metadata) {
         for (outside, wrappers) in &rooms {

@@ -97,7 +97,7 @@ mod tests {
     use std::collections::HashSet;
 
     use bytes::Bytes;
-    use preheat_proto::DType;
+    use preheat_proto::{DType, Source};
 
     use super::*;
     use crate::plan::Transform;
@@ -113,6 +113,7 @@ mod tests {
                 crop_y: 0,
                 flip: false,
             },
+            source: Source::Encoded,
             payload: Bytes::from_static(b"a photo"),
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn probe(path: &Path) -> Probed {
 }
 
 /// Size of the image in `bytes` bytes, with the EXIF orientation applied, or why it is bad.
-pub(super) fn size(image: impl Read + Seek, bytes: u64) -> Result<Size, String> {
+pub(crate) fn size(image: impl Read + Seek, bytes: u64) -> Result<Size, String> {
     // Codecs meet strangers' bytes here, and a panic of theirs is one bad file, not a crash.
     let read = catch_unwind(AssertUnwindSafe(|| header(image, bytes)));
     let size = read.unwrap_or_else(|_| Err("damaged: the codec gave up".into()));
@@ -92,7 +92,7 @@ fn oriented(mut decoder: impl ImageDecoder) -> image::ImageResult<Size> {
 }
 
 /// A size that replicas take.
-pub(super) fn within_limits(size: Size) -> Result<Size, String> {
+pub(crate) fn within_limits(size: Size) -> Result<Size, String> {
     let (most, side) = (limits::MAX_SOURCE_PIXELS, limits::MAX_SIDE);
     if size.area() == 0 {
         return Err(format!("declares {size} pixels"));

@@ -10,10 +10,10 @@ const WORKER_THREADS: usize = 2;
 const READ_THREADS: usize = 2 * MAX_READS;
 
 /// A runtime that may be dropped anywhere: a plain one panics inside another.
-pub(super) struct Background(Option<Runtime>);
+pub(crate) struct Background(Option<Runtime>);
 
 impl Background {
-    pub(super) fn start() -> Result<Self, Error> {
+    pub(crate) fn start() -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
             .max_blocking_threads(READ_THREADS)
@@ -24,12 +24,12 @@ impl Background {
         Ok(Self(Some(runtime)))
     }
 
-    pub(super) fn handle(&self) -> &tokio::runtime::Handle {
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
         self.0.as_ref().expect("taken in drop only").handle()
     }
 
     /// Blocks for a future, also inside another runtime, where `block_on` would panic.
-    pub(super) fn wait<T: Send + 'static>(
+    pub(crate) fn wait<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {

@@ -10,6 +10,7 @@ mod bad_samples;
 mod cache;
 mod cache_moments;
 mod dataset;
+mod encoder;
 mod exact;
 mod failures;
 mod fleet;
