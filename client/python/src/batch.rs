@@ -5,7 +5,7 @@ use std::sync::Arc;
 use preheat_client::{self as client, DType, SampleInfo};
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyList},
+    types::{PyBytes, PyDict, PyList, PyTuple},
 };
 
 use crate::memory::Memory;
@@ -34,10 +34,16 @@ pub(crate) struct Batch {
     received_at: usize,
     dtype: DType,
     samples: Vec<SampleInfo>,
+    /// What the datasets are called that the samples are of.
+    sources: Py<PyTuple>,
 }
 
 impl Batch {
-    pub(crate) fn new(py: Python<'_>, batch: client::Batch) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        batch: client::Batch,
+        sources: &Py<PyTuple>,
+    ) -> PyResult<Self> {
         let client::Batch {
             epoch,
             step,
@@ -57,6 +63,7 @@ impl Batch {
             received_at: latents.data.as_ptr().addr(),
             memory: Py::new(py, Memory::new(latents))?,
             samples,
+            sources: sources.clone_ref(py),
         })
     }
 
@@ -92,6 +99,12 @@ impl Batch {
 
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         PyList::new(py, self.samples.iter().map(|sample| &sample.key))
+    }
+
+    fn sources<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let names = self.sources.bind(py);
+        let of = |sample: &SampleInfo| names.get_item(sample.source);
+        self.samples.iter().map(of).collect()
     }
 
     fn padding(&self) -> Vec<bool> {

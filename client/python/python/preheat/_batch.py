@@ -73,6 +73,12 @@ class Batch:
         return keys
 
     @property
+    def sources(self) -> List[str]:
+        """Which of several datasets each sample is from, by name; `""` where there is one."""
+        sources: List[str] = self._once("sources", self._core.sources)
+        return sources
+
+    @property
     def ids(self) -> "np.ndarray[Any, Any]":
         """The samples' numbers in the dataset: `[n]`, int64."""
         return self._array("ids", self._core.ids, np.int64)
