@@ -137,14 +137,17 @@ impl Loader {
             .transpose()
     }
 
-    /// Takes so many batches without making anything of them, for measurements; seconds.
-    fn take(&self, py: Python<'_>, batches: u64) -> PyResult<f64> {
+    /// Takes so many batches without making anything of them, for measurements; seconds for each.
+    fn take(&self, py: Python<'_>, batches: u64) -> PyResult<Vec<f64>> {
         self.with(py, |loader| {
-            let start = Instant::now();
-            for _ in 0..batches {
+            let mut before = Instant::now();
+            let times = (0..batches).map(|_| {
                 drop(loader.next_batch()?);
-            }
-            Ok(start.elapsed().as_secs_f64())
+                let start = before;
+                before = Instant::now();
+                Ok((before - start).as_secs_f64())
+            });
+            times.collect()
         })
     }
 

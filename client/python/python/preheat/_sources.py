@@ -10,7 +10,14 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     PathLike = Union[str, "os.PathLike[str]"]
 
-PLACE = {"format": None, "image_column": None, "columns": None, "index": None, "index_check": True, "store": None}
+PLACE = {
+    "format": None,
+    "image_column": None,
+    "columns": None,
+    "index": None,
+    "index_check": True,
+    "store": None,
+}
 """What is said of where one dataset is, and what it is where nothing is said."""
 
 
