@@ -48,7 +48,8 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
         install(&python, REQUIREMENTS, SMALL)?;
         fs::write(&complete, "").map_err(|error| Missing(error.to_string()))?;
     }
-    if env::var_os("PREHEAT_REQUIRE_TORCH").is_some() && !has_torch(&python) {
+    if env::var_os("PREHEAT_REQUIRE_TORCH").is_some() {
+        // Asks nobody where everything is there.
         install(&python, TORCH, LARGE)?;
     }
     Ok(python)
@@ -86,12 +87,6 @@ fn install(python: &Path, requirements: &str, bound: Duration) -> Result<(), Mis
             "pip could not install {requirements} ({advice}): {why}"
         ))
     })
-}
-
-fn has_torch(python: &Path) -> bool {
-    let find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)";
-    let status = Command::new(python).args(["-c", find]).status();
-    status.is_ok_and(|status| status.success())
 }
 
 /// Runs a command to its end, or kills it when it takes too long.
