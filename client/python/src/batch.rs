@@ -5,7 +5,7 @@ use std::sync::Arc;
 use preheat_client::{self as client, DType, SampleInfo};
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyList},
+    types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple},
 };
 
 use crate::memory::Memory;
@@ -34,10 +34,16 @@ pub(crate) struct Batch {
     received_at: usize,
     dtype: DType,
     samples: Vec<SampleInfo>,
+    /// What the datasets are called that the samples are of.
+    sources: Py<PyTuple>,
 }
 
 impl Batch {
-    pub(crate) fn new(py: Python<'_>, batch: client::Batch) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        batch: client::Batch,
+        sources: &Py<PyTuple>,
+    ) -> PyResult<Self> {
         let client::Batch {
             epoch,
             step,
@@ -57,11 +63,19 @@ impl Batch {
             received_at: latents.data.as_ptr().addr(),
             memory: Py::new(py, Memory::new(latents))?,
             samples,
+            sources: sources.clone_ref(py),
         })
     }
 
-    fn each<T>(&self, of: impl Fn(&SampleInfo) -> T) -> Vec<T> {
-        self.samples.iter().map(of).collect()
+    /// A number of each sample, as memory that NumPy makes an array of: many objects cost more than
+    /// all the rest.
+    fn packed<'py, const N: usize>(
+        &self,
+        py: Python<'py>,
+        of: impl Fn(&SampleInfo) -> [u8; N],
+    ) -> Bound<'py, PyByteArray> {
+        let bytes: Vec<u8> = self.samples.iter().flat_map(of).collect();
+        PyByteArray::new(py, &bytes)
     }
 }
 
@@ -86,46 +100,58 @@ impl Batch {
         name(self.dtype)
     }
 
-    fn ids(&self) -> Vec<u64> {
-        self.each(|sample| sample.id)
+    /// int64.
+    fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| sample.id.to_ne_bytes())
     }
 
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         PyList::new(py, self.samples.iter().map(|sample| &sample.key))
     }
 
-    fn padding(&self) -> Vec<bool> {
-        self.each(|sample| sample.padding)
+    fn sources<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let names = self.sources.bind(py);
+        let of = |sample: &SampleInfo| names.get_item(sample.source);
+        self.samples.iter().map(of).collect()
     }
 
-    fn valid(&self) -> Vec<bool> {
-        self.each(|sample| sample.valid)
+    /// bool, as all that are so below.
+    fn padding<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| [sample.padding.into()])
+    }
+
+    fn valid<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| [sample.valid.into()])
     }
 
     fn substitute_of(&self) -> Vec<Option<u64>> {
-        self.each(|sample| sample.substitute_of)
+        let of = |sample: &SampleInfo| sample.substitute_of;
+        self.samples.iter().map(of).collect()
     }
 
-    fn caption_dropped(&self) -> Vec<bool> {
-        self.each(|sample| sample.caption_dropped)
+    fn caption_dropped<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| [sample.caption_dropped.into()])
     }
 
-    fn seeds(&self) -> Vec<u64> {
-        self.each(|sample| sample.seed)
+    /// uint64.
+    fn seeds<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| sample.seed.to_ne_bytes())
     }
 
-    fn flipped(&self) -> Vec<bool> {
-        self.each(|sample| sample.transform.flip)
+    fn flipped<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| [sample.transform.flip.into()])
     }
 
-    /// For each sample: original height and width, crop top and left, target height and width.
-    fn micro_conditioning(&self) -> Vec<[u32; 6]> {
-        self.each(|sample| {
+    /// For each sample: original height and width, crop top and left, target height and width; int64.
+    fn micro_conditioning<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed::<48>(py, |sample| {
             let told = &sample.micro_conditioning;
-            let [height, width] = told.original_size;
-            let [top, left] = told.crop_top_left;
-            let [out_height, out_width] = told.target_size;
-            [height, width, top, left, out_height, out_width]
+            let pairs = [told.original_size, told.crop_top_left, told.target_size];
+            let mut bytes = [0; 48];
+            for (place, number) in bytes.as_chunks_mut().0.iter_mut().zip(pairs.as_flattened()) {
+                *place = i64::from(*number).to_ne_bytes();
+            }
+            bytes
         })
     }
 
@@ -141,15 +167,24 @@ impl Batch {
         parts.collect()
     }
 
-    /// The text of the first of these parts that a sample has; `None` where it has none of them.
-    fn texts(&self, names: Vec<String>) -> Vec<Option<String>> {
-        self.each(|sample| {
+    /// The text of the first of these parts that a sample has: an empty one where it is to be dropped,
+    /// `None` where there is none of them.
+    fn captions<'py>(
+        &self,
+        py: Python<'py>,
+        names: Vec<String>,
+    ) -> Vec<Option<Bound<'py, PyString>>> {
+        let caption = |sample: &SampleInfo| {
+            if sample.caption_dropped {
+                return Some(PyString::new(py, ""));
+            }
             let part = |name: &String| {
                 let mut parts = sample.parts.iter();
                 parts.find(|(known, _): &&(Arc<str>, _)| **known == **name)
             };
             let (_, content) = names.iter().find_map(part)?;
-            Some(String::from_utf8_lossy(content).into_owned())
-        })
+            Some(PyString::new(py, &String::from_utf8_lossy(content)))
+        };
+        self.samples.iter().map(caption).collect()
     }
 }

@@ -70,6 +70,7 @@ fn python_name(field: &str) -> &str {
     match field {
         "global_batch" => "batch_size",
         "bucketing" => "buckets",
+        "mix" => "dataset",
         field => field.strip_prefix("security.").unwrap_or(field),
     }
 }

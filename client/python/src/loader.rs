@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use preheat_client::{DataLoader, Error, State};
-use pyo3::{prelude::*, types::PyDict};
+use preheat_client::{DataLoader, Error, State, dataset::Opened};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
 
 use crate::{
     batch::Batch,
@@ -24,6 +27,9 @@ pub(crate) struct Loader {
     inner: Shared,
     /// The process that its threads are in.
     process: u32,
+    /// What the datasets are called, in their order; an empty name for one that is alone.
+    #[pyo3(get)]
+    sources: Py<PyTuple>,
 }
 
 impl Drop for Loader {
@@ -98,7 +104,10 @@ impl Loader {
     fn new(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
         let config = options::parse(options)?;
         let loader = aside(py, || DataLoader::new(config))?;
+        let sources = loader.dataset().sources().iter();
+        let sources = PyTuple::new(py, sources.map(Opened::name).collect::<Vec<_>>())?;
         Ok(Self {
+            sources: sources.unbind(),
             inner: Arc::new(Mutex::new(Some(loader))),
             process: process::id(),
         })
@@ -123,17 +132,22 @@ impl Loader {
                 sliced(py, next)?.ok_or_else(|| closed(py))?
             }
         };
-        batch.map(|batch| Batch::new(py, batch)).transpose()
+        batch
+            .map(|batch| Batch::new(py, batch, &self.sources))
+            .transpose()
     }
 
-    /// Takes so many batches without making anything of them, for measurements; seconds.
-    fn take(&self, py: Python<'_>, batches: u64) -> PyResult<f64> {
+    /// Takes so many batches without making anything of them, for measurements; seconds for each.
+    fn take(&self, py: Python<'_>, batches: u64) -> PyResult<Vec<f64>> {
         self.with(py, |loader| {
-            let start = Instant::now();
-            for _ in 0..batches {
+            let mut before = Instant::now();
+            let times = (0..batches).map(|_| {
                 drop(loader.next_batch()?);
-            }
-            Ok(start.elapsed().as_secs_f64())
+                let start = before;
+                before = Instant::now();
+                Ok((before - start).as_secs_f64())
+            });
+            times.collect()
         })
     }
 
@@ -198,6 +212,23 @@ impl Loader {
     /// Samples of the dataset, bad ones included.
     fn samples(&self, py: Python<'_>) -> PyResult<u64> {
         self.with(py, |loader| Ok(loader.dataset().len()))
+    }
+
+    /// What a sample is called.
+    fn key(&self, py: Python<'_>, id: u64) -> PyResult<String> {
+        let key = self.with(py, |loader| {
+            let dataset = loader.dataset();
+            let there = id < dataset.len();
+            let key = || dataset.key(id).into_owned();
+            Ok(if there { Ok(key()) } else { Err(dataset.len()) })
+        })?;
+        key.map_err(|samples| {
+            let reason = format!(
+                "is {id}, and the dataset has {samples} samples: ids are 0..={}",
+                samples - 1
+            );
+            config(py, "id", &reason)
+        })
     }
 
     /// The model, as its replica describes it.

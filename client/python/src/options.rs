@@ -79,7 +79,7 @@ pub(crate) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 fn convert(options: &Options<'_>) -> PyResult<Config> {
     let text = "a string";
     let mut config = Config::new(
-        options.path("dataset")?.unwrap_or_default(),
+        "",
         options.get("endpoint", text)?.unwrap_or(String::new()),
         options.get("model", text)?.unwrap_or(String::new()),
     );
@@ -99,6 +99,7 @@ fn order(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
     set!(config.seed, options.get("seed", count));
     config.epochs = options.get("epochs", count)?;
     set!(config.repeats, options.get("repeats", count));
+    set!(config.weights, options.read("weights", choices::weights));
     set!(config.shuffle, options.read("shuffle", choices::shuffle));
     set!(config.tail, options.read("tail", choices::tail));
     set!(config.subset, options.read("subset", choices::subset));

@@ -70,17 +70,28 @@ pub(crate) fn report<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'p
     macro_rules! same {
         ($($field:ident),*) => { $(all.set_item(stringify!($field), report.$field)?;)* };
     }
-    same!(samples, outside, left_out, unusable, steps, padded, dropped);
+    same!(
+        samples, outside, weightless, left_out, unusable, steps, padded, dropped
+    );
     let buckets = report.buckets.iter().map(|bucket| {
         let one = PyDict::new(py);
         one.set_item("size", (bucket.size.width, bucket.size.height))?;
         one.set_item("samples", bucket.samples)?;
+        one.set_item("places", bucket.places)?;
         one.set_item("batches", bucket.batches)?;
         one.set_item("padded", bucket.padded)?;
         one.set_item("dropped", bucket.dropped)?;
         Ok(one)
     });
     all.set_item("buckets", buckets.collect::<PyResult<Vec<_>>>()?)?;
+    let small = report.small.iter().map(|bucket| {
+        let one = PyDict::new(py);
+        one.set_item("size", (bucket.size.width, bucket.size.height))?;
+        one.set_item("samples", bucket.samples)?;
+        one.set_item("into", bucket.into.map(|into| (into.width, into.height)))?;
+        Ok(one)
+    });
+    all.set_item("small", small.collect::<PyResult<Vec<_>>>()?)?;
     Ok(all)
 }
 

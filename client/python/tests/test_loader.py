@@ -25,6 +25,9 @@ def test_an_epoch_is_every_sample_once(load):
 
 def test_what_is_said_of_samples(load):
     batch = next(iter(load(flip=0.5)))
+    # Nothing is made before it is asked for, and then once; it is the trainer's own.
+    assert batch._made == {} and batch.ids is batch.ids and list(batch._made) == ["ids"]
+    assert all(batch[name].flags.writeable for name in ("ids", "mask", "micro_conditioning", "seeds"))
     for i, number in enumerate(batch.ids.tolist()):
         assert batch.keys[i] == f"{number:03}.jpg"
         assert batch.captions[i] == f"photo {number} äöü"

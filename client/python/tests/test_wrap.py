@@ -105,8 +105,25 @@ def test_it_looks_ahead_and_no_further(wrap):
     # Six batches at most: five ahead, and the one that was taken.
     assert len(dataset.asked) <= 6 * 4
     list(loader)
-    assert len(dataset.asked) == 100 and len(dataset.threads) <= 3
+    # All of them, and five batches of the next epoch at most.
+    assert set(dataset.asked) == set(range(100)) and len(dataset.asked) <= 100 + 5 * 4
+    assert len(dataset.threads) <= 3
     assert threading.main_thread() not in dataset.threads
+
+
+def test_it_looks_past_the_end_of_an_epoch_where_it_knows_the_order(wrap):
+    reference = seen(two_epochs(wrap()))
+    own, sampled = wrap(batches_ahead=3), wrap(sampler=range(22), batches_ahead=3)
+    for loader in (own, sampled):
+        assert len(list(zip(range(len(loader)), loader))) == len(loader)
+    # Nobody has asked for the end of the epoch yet.
+    assert [(epoch, step) for epoch, step, *_ in own._under_way] == [(1, 0), (1, 1), (1, 2)]
+    assert not sampled._under_way
+    # And it is another one all the same: nothing of it is lost, or comes too early.
+    assert (own.epoch, own.step, own.state_dict()["epoch"]) == (1, 0, 1)
+    assert seen(own) == reference[6:] and own.epoch == 2
+    own.set_epoch(0)
+    assert seen(two_epochs(own)) == reference
 
 
 def test_state_at_every_batch(wrap):

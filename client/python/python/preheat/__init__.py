@@ -11,6 +11,7 @@ from ._core import __version__
 from ._encoder import Encoder
 from ._loader import DataLoader
 from ._serve import Server, serve
+from ._sources import Source
 from ._wrap import wrap
 from ._wrapped import WrappedBatch, WrappedLoader
 from .errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "Server",
     "ServerError",
     "ServerNotFoundError",
+    "Source",
     "StateError",
     "StateMismatchError",
     "StoppedError",

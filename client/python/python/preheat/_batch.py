@@ -73,6 +73,12 @@ class Batch:
         return keys
 
     @property
+    def sources(self) -> List[str]:
+        """Which of several datasets each sample is from, by name; `""` where there is one."""
+        sources: List[str] = self._once("sources", self._core.sources)
+        return sources
+
+    @property
     def ids(self) -> "np.ndarray[Any, Any]":
         """The samples' numbers in the dataset: `[n]`, int64."""
         return self._array("ids", self._core.ids, np.int64)
@@ -82,13 +88,8 @@ class Batch:
         """The samples' captions: the text of the part that `caption=` names, or of the first of
         `caption`, `txt`, `text` and `prompt` that there is. `""` where the caption is to be dropped
         (`caption_dropout`), `None` where there is none."""
-        captions: List[Optional[str]] = self._once("captions", self._captions)
+        captions: List[Optional[str]] = self._once("captions", lambda: self._core.captions(self._names))
         return captions
-
-    def _captions(self) -> List[Optional[str]]:
-        texts = self._core.texts(list(self._names))
-        dropped = self._core.caption_dropped()
-        return ["" if drop else text for text, drop in zip(texts, dropped)]
 
     @property
     def metadata(self) -> List[Dict[str, bytes]]:
@@ -174,7 +175,7 @@ class Batch:
         return self._made[name]
 
     def _array(self, name: str, make: Any, dtype: Any) -> "np.ndarray[Any, Any]":
-        array: "np.ndarray[Any, Any]" = self._once(name, lambda: np.array(make(), dtype=dtype))
+        array: "np.ndarray[Any, Any]" = self._once(name, lambda: np.frombuffer(make(), dtype))
         return array
 
     def __len__(self) -> int:

@@ -20,14 +20,17 @@ from typing import (
 from . import _arrays, _core
 from ._ahead import Ahead, Mover
 from ._batch import CAPTION_PARTS, Batch
-from ._settle import as_json, refuse_workers, settle, weights
+from ._settle import as_json, pinned, refuse_workers, settle
+from ._sources import Source
+from ._views import Views
 from .errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
     PathLike = Union[str, "os.PathLike[str]"]
+    Dataset = Union[PathLike, Sequence[PathLike], Source]
 
 
-class DataLoader:
+class DataLoader(Views):
     """Batches of latents, in an order that nothing can change.
 
     ```python
@@ -44,7 +47,9 @@ class DataLoader:
     Args:
         dataset: A folder, or a URI (`s3://…`, `gs://…`, `az://…`, `https://…`): images, WebDataset tars,
             Parquet or MDS; its last part may be one shard or a pattern (`{000..099}.tar`, `*.parquet`).
-            Or a list of shards that lie below one place.
+            Or a list of shards that lie below one place. Or several datasets as one, by name:
+            `{"photos": "photos", "art": preheat.Source("s3://bucket/art", repeats=2.5)}`. Ids go through
+            them in that order, and keys begin with the name.
         endpoint: Where the replicas are, or a balancer: `http://gpu:50051`; several, separated by
             commas; `dns+http://name:port`; `file:path`.
         model: The name of a model that is served there.
@@ -64,6 +69,10 @@ class DataLoader:
             fewer samples than that.
         subset: A `range` of ids, an ascending list of ids, or `{"from": 0, "to": 0.99, "seed": 0}`.
         repeats: How often each sample is delivered in an epoch.
+        weights: The same by sample, times `repeats`: a number for each id, in a list, array or tensor; 2 is
+            twice in every epoch, 0.5 every other epoch, 0 never. See `samples` and `key` for ids.
+        epoch_samples: With several datasets that have weights: how many deliveries are an epoch, before
+            `repeats`; as many as there are samples by default.
         filter: Of the resize: `"lanczos"`, `"bicubic"`, `"bilinear"`, or PIL's or torchvision's constant.
         flip: Probability of mirroring a sample left to right.
         crop: `"center"`, `"random"`, or `(least, most)` of the area, as in RandomResizedCrop.
@@ -115,7 +124,7 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: "Union[PathLike, Sequence[PathLike]]",
+        dataset: "Union[PathLike, Sequence[PathLike], Mapping[str, Dataset]]",
         *,
         endpoint: str,
         model: str,
@@ -132,6 +141,8 @@ class DataLoader:
         small_buckets: "Union[str, Tuple[str, int]]" = "keep",
         subset: "Union[None, range, Sequence[int], Mapping[str, float]]" = None,
         repeats: int = 1,
+        weights: Any = None,
+        epoch_samples: Optional[int] = None,
         filter: Any = "lanczos",
         flip: float = 0.0,
         crop: "Union[str, Tuple[float, float]]" = "center",
@@ -269,7 +280,7 @@ class DataLoader:
             self._check_open()
             self._state = state
             return
-        if weights(state) == self._loader.model()["fingerprint"]:
+        if pinned(state) == self._loader.model()["fingerprint"]:
             self._loader.load_state(state)
         else:
             # Replicas may still have the weights of that run, beside newer ones.
@@ -282,51 +293,6 @@ class DataLoader:
                 raise
             old.close()
         self._moved()
-
-    # -- what there is to see ------------------------------------------------------------------
-
-    def stats(self) -> Dict[str, Any]:
-        """What has been done so far: counts, times in seconds, sizes in bytes. `bound` is what the run is
-        bound by: `trainer` where data were there in time."""
-        return self._started().stats()
-
-    def progress(self) -> str:
-        """One line for a terminal: `bar.set_postfix_str(loader.progress())`."""
-        return self._started().progress()
-
-    def summary(self) -> str:
-        """What the run was bound by, with the evidence, in a few lines."""
-        return self._started().summary()
-
-    def report(self) -> Dict[str, Any]:
-        """What becomes of every sample: buckets, padding, what is dropped. It adds up to the dataset."""
-        return self._started().report()
-
-    def model(self) -> Dict[str, Any]:
-        """The model, as its replica describes it: name, fingerprint, latent channels, …"""
-        return self._started().model()
-
-    def planned(self, epoch: int, step: int) -> List[int]:
-        """Ids of the samples of any step, over all ranks, in order. Nothing is loaded."""
-        return self._started().planned(epoch, step)
-
-    @property
-    def rank(self) -> int:
-        """Which of the ranks this loader feeds."""
-        rank: int = self._options["rank"]
-        return rank
-
-    @property
-    def world_size(self) -> int:
-        """Number of ranks."""
-        world_size: int = self._options["world_size"]
-        return world_size
-
-    @property
-    def global_batch(self) -> int:
-        """Samples of a step, over all ranks."""
-        global_batch: int = self._options["global_batch"]
-        return global_batch
 
     # -- other loops ---------------------------------------------------------------------------
 
@@ -368,7 +334,8 @@ class DataLoader:
     def __repr__(self) -> str:
         options = self._options
         place = "closed" if self._closed else "not started" if self._loader is None else f"at {self._at}"
-        return f"DataLoader({options['dataset']!r}, model={options['model']!r}, {place})"
+        dataset = options["dataset"] or list(options["mix"])
+        return f"DataLoader({dataset!r}, model={options['model']!r}, {place})"
 
     def _check_open(self) -> None:
         if self._closed:

@@ -23,6 +23,9 @@ TAILS = ("pad", "drop", "short")
 class Shuffled:
     """The loader's own order: a function of seed, epoch and step, the same for every number of ranks."""
 
+    LOOKS_PAST_THE_END = True
+    """Whether the next epoch's order is known before it begins."""
+
     def __init__(self, length: int, batch: int, ranks: Tuple[int, int], seed: int, tail: str) -> None:
         self._length, self._batch, self._ranks, self._seed = length, batch, ranks, seed
         self._tail = tail
@@ -72,6 +75,9 @@ class Shuffled:
 
 class Sampled:
     """The order of a sampler: this rank's indices, or whole batches of them."""
+
+    LOOKS_PAST_THE_END = False
+    """A sampler may be told things between epochs, and what it has drawn is part of its state."""
 
     def __init__(self, sampler: Any, batch: Optional[int], seed: int, tail: str) -> None:
         self._sampler, self._batch, self._seed, self._tail = sampler, batch, seed, tail

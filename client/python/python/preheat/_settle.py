@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Union
 
-from . import _ranks
+import numpy as np
+
+from . import _ranks, _sources
 from .errors import ConfigError, StateError
 
 BATCH_SIZE = 32
@@ -25,31 +26,25 @@ def settle(options: Dict[str, Any]) -> Dict[str, Any]:
             raise ConfigError(f"`{name}` is {size!r}, must be a whole number, 1 or more")
     if total is None:
         total = (BATCH_SIZE if each is None else each) * max(world_size, 1)
-    dataset, objects = _place_of(options["dataset"])
-    store = dict(options["store"] or {})
-    if objects:
-        store["objects"] = objects
-    settings = {"rank": rank, "world_size": world_size, "global_batch": total, "dataset": dataset}
-    nested = {"store": store or None, "cache": options["cache"] and dict(options["cache"])}
-    return {**options, **settings, **nested}
+    settings = {"rank": rank, "world_size": world_size, "global_batch": total}
+    cache = options["cache"] and dict(options["cache"])
+    weights = _weights(options["weights"])
+    return {**options, **settings, **_sources.settle(options), "cache": cache, "weights": weights}
 
 
-def _place_of(dataset: Any) -> Tuple[str, List[str]]:
-    """Where a dataset is, and which objects there are meant: all, where none are named."""
-    if isinstance(dataset, (str, os.PathLike)):
-        return os.fspath(dataset), []
+def _weights(given: Any) -> Optional[bytes]:
+    """Numbers as the core reads them: float32. What is wrong with one of them it says better."""
+    if given is None:
+        return None
     try:
-        shards = [os.fspath(shard) for shard in dataset]
-    except TypeError:
-        shards = []
-    if not shards:
-        raise ConfigError(f"`dataset` is {dataset!r}, must be a path, a URI, or a list of shards")
-    folders = [shard.replace(os.sep, "/").split("/")[:-1] for shard in shards]
-    common = os.path.commonprefix(folders)
-    if not common and any(folders):
-        raise ConfigError("`dataset` is a list of shards that do not lie below one place")
-    base = "/".join(common)
-    return base or ".", [shard[len(base) :].lstrip("/") if base else shard for shard in shards]
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"`weights` must be a number for each sample, in order of ids: {error}") from error
+    if numbers.ndim != 1:
+        shape = "x".join(map(str, numbers.shape)) or "a single number"
+        raise ConfigError(f"`weights` is {shape}, must be a list or array of one dimension: one for each id")
+    return numbers.tobytes()
 
 
 def as_json(state: "Union[None, str, Mapping[str, Any]]") -> Optional[str]:
@@ -62,8 +57,8 @@ def as_json(state: "Union[None, str, Mapping[str, Any]]") -> Optional[str]:
         raise StateError(f"is no state, as state_dict() returns it: {error}") from error
 
 
-def weights(state: str) -> Any:
-    """The fingerprint in a state. What is wrong with it the core says better."""
+def pinned(state: str) -> Any:
+    """The model's fingerprint in a state. What is wrong with it the core says better."""
     try:
         return json.loads(state)["run"]["model_fingerprint"]
     except (KeyError, TypeError, ValueError):

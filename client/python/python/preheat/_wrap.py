@@ -81,7 +81,8 @@ def wrap(
         bad_samples: `"fail"`, or `"skip"`: zeros in its place, see `WrappedBatch.mask`. An exception of
             the dataset is always raised, when its batch is asked for.
         workers: Threads that ask the dataset.
-        batches_ahead: Batches loaded or encoded before they are asked for.
+        batches_ahead: Batches loaded or encoded before they are asked for; in the loader's own order also
+            those that the next epoch begins with.
         as_, pin_memory, device: As for `DataLoader`.
         ca_file, client_cert, client_key, server_name, token_file: As for `DataLoader`.
 

@@ -143,13 +143,21 @@ class WrappedLoader:
         """Whether nothing of the epoch is left."""
         self._fill()
         held = self._ahead is not None and self._ahead.holds()
-        return not held and not self._under_way
+        return not held and not self._has_next()
+
+    def _has_next(self) -> bool:
+        """Whether another batch of this epoch is under way. What comes after it may be, too."""
+        return bool(self._under_way) and self._under_way[0][0] == self._place[0]
 
     def _next(self) -> Optional[WrappedBatch]:
         self._check()
         batch = self._take() if self._ahead is None else self._ahead.next()
         if batch is None:
-            self._go((self._place[0] + 1, 0), "", {})
+            after = (self._place[0] + 1, 0)
+            if self._plan.LOOKS_PAST_THE_END:
+                self._place, self._digest = after, ""
+            else:
+                self._go(after, "", {})
             return None
         self._place = (batch.epoch, batch.step + 1)
         self._digest = self._plan.digest(self._digest, batch.indices.tolist())
@@ -159,20 +167,29 @@ class WrappedLoader:
 
     def _begin(self) -> None:
         """Begins to work ahead from where the run is."""
-        epoch, step = self._place
-        self._planned: Iterator[Tuple[int, Planned]] = enumerate(self._plan.epoch(epoch, step), step)
-        self._under_way: Deque[Tuple[int, Planned, Any]] = collections.deque()
+        self._planned: Iterator[Tuple[int, int, Planned]] = self._plans()
+        self._under_way: Deque[Tuple[int, int, Planned, Any]] = collections.deque()
         self._ahead: Optional[Ahead[WrappedBatch]] = None
         device, pin_memory = self._moves
         if pin_memory or device is not None:
             self._ahead = Ahead(self._take, self._is_ready, Mover(device, pin_memory))
         self._fill()
 
+    def _plans(self) -> Iterator[Tuple[int, int, Planned]]:
+        """Epoch, step and samples of all batches from here on, as far as the order is known."""
+        epoch, first = self._place
+        while True:
+            for step, planned in enumerate(self._plan.epoch(epoch, first), first):
+                yield epoch, step, planned
+            if not self._plan.LOOKS_PAST_THE_END:
+                return
+            epoch, first = epoch + 1, 0
+
     def _fill(self) -> None:
         room = self._options["batches_ahead"] - len(self._under_way)
-        for step, planned in itertools.islice(self._planned, max(room, 0)):
-            job = self._threads.submit(self._load, self._place[0], planned[0])
-            self._under_way.append((step, planned, job))
+        for epoch, step, planned in itertools.islice(self._planned, max(room, 0)):
+            job = self._threads.submit(self._load, epoch, planned[0])
+            self._under_way.append((epoch, step, planned, job))
 
     def _load(self, epoch: int, indices: List[int]) -> Any:
         """In a thread: asks the dataset, and begins to encode."""
@@ -183,13 +200,13 @@ class WrappedLoader:
         return samples, self._core.submit(pictures, how, False) if samples else None
 
     def _is_ready(self) -> bool:
-        return not self._under_way or self._under_way[0][2].done()
+        return not self._has_next() or self._under_way[0][3].done()
 
     def _take(self) -> Optional[WrappedBatch]:
         self._fill()
-        if not self._under_way:
+        if not self._has_next():
             return None
-        step, (indices, padding), job = self._under_way[0]
+        epoch, step, (indices, padding), job = self._under_way[0]
         samples, pending = job.result()
         if pending is None:
             raise ConfigError("a batch without samples: this rank's share of the last one; use another tail")
@@ -206,7 +223,7 @@ class WrappedLoader:
             "indices": np.asarray(indices, dtype=np.int64),
             "padding": np.asarray(padding, dtype=np.bool_),
             "mask": mask,
-            "epoch": self._place[0],
+            "epoch": epoch,
             "step": step,
         }
         return WrappedBatch(_arrays.array(memory, dtype, self._as), about)
@@ -277,7 +294,7 @@ class WrappedLoader:
         return self._core.model()
 
     def _stop(self) -> None:
-        for _, _, job in self._under_way:
+        for *_, job in self._under_way:
             job.cancel()
         self._under_way.clear()
 
@@ -295,7 +312,7 @@ class WrappedLoader:
         if self._closed or self._process != os.getpid():
             return
         self._closed = True
-        for _, _, job in self._under_way:
+        for *_, job in self._under_way:
             job.cancel()
         self._core.close()
         self._threads.shutdown(wait=False)

@@ -2,11 +2,11 @@
 
 use preheat_client::{
     BadSamples, Block, Bucketing, Crop, DType, Filter, Posterior, Scale, Shuffle, SmallBuckets,
-    Subset, Tail, filter, plan::Size,
+    Subset, Tail, Weights, filter, plan::Size,
 };
 use pyo3::{
     prelude::*,
-    types::{PyDict, PyRange, PyString, PyTuple},
+    types::{PyBytes, PyDict, PyRange, PyString, PyTuple},
 };
 
 use super::take::{extract, unfit};
@@ -87,6 +87,19 @@ pub(super) fn subset(value: Value<'_, '_>) -> Result<Subset, String> {
         };
     }
     extract::<Vec<u64>>(value, must).map(|ids| Subset::Ids(ids.into()))
+}
+
+/// As the package has read them: float32 in this machine's order, which is all that `abi3` leaves of a
+/// hundred million of them in a reasonable time.
+pub(super) fn weights(value: Value<'_, '_>) -> Result<Weights, String> {
+    let bytes = value.cast::<PyBytes>();
+    let bytes = bytes.map_err(|_| unfit(value, "the bytes of float32"))?;
+    let (numbers, rest) = bytes.as_bytes().as_chunks();
+    if !rest.is_empty() {
+        return Err(unfit(value, "the bytes of float32"));
+    }
+    let numbers = numbers.iter().map(|bytes| f32::from_ne_bytes(*bytes));
+    Ok(Weights::Given(numbers.collect()))
 }
 
 pub(super) fn buckets(value: Value<'_, '_>) -> Result<Bucketing, String> {

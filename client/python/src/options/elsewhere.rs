@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use preheat_client::{
-    CacheConfig, CacheMode, CacheWhat, Check, Config, Security,
+    CacheConfig, CacheMode, CacheWhat, Check, Config, Mix, MixSource, Security, Share, Source,
     dataset::{
         StoreOptions,
         format::{Columns, Format},
@@ -12,19 +12,60 @@ use preheat_client::{
 use pyo3::prelude::*;
 
 use super::take::Options;
-use crate::error::config as refuse;
 
 pub(super) fn apply(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
-    config.format = format(options)?;
-    config.index = options.path("index")?;
-    if let Some(false) = options.get("index_check", "True or False")? {
-        config.index_check = Check::Never;
-    }
-    if let Some(store) = options.nested("store")? {
-        config.store = self::store(&store)?;
+    let Source {
+        uri,
+        store,
+        format,
+        index,
+        check,
+    } = source(options)?;
+    (config.dataset, config.store, config.format) = (uri, store, format);
+    (config.index, config.index_check) = (index, check);
+    let epoch_samples = options.get("epoch_samples", "a whole number, 1 or more")?;
+    if let Some(given) = options.each("mix")? {
+        let sources = given
+            .iter()
+            .map(|(name, options)| mix_source(name, options));
+        config.mix = Some(Mix {
+            sources: sources.collect::<PyResult<_>>()?,
+            epoch_samples,
+        });
     }
     config.security = security(options)?;
     Ok(())
+}
+
+/// One dataset of several.
+fn mix_source(name: &str, options: &Options<'_>) -> PyResult<MixSource> {
+    let number = "a number, 0 or more";
+    let (weight, repeats) = (
+        options.get("weight", number)?,
+        options.get("repeats", number)?,
+    );
+    // That a source has one of them, and all the same one, the package has seen to.
+    let share = match weight {
+        Some(weight) => Share::Weight(weight),
+        None => Share::Repeats(repeats.unwrap_or(1.0)),
+    };
+    let source = source(options)?;
+    options.all_taken()?;
+    Ok(MixSource::new(name, source, share))
+}
+
+/// Where one dataset is.
+fn source(options: &Options<'_>) -> PyResult<Source> {
+    let mut source = Source::new(options.path("dataset")?.unwrap_or_default());
+    source.format = format(options)?;
+    source.index = options.path("index")?;
+    if let Some(false) = options.get("index_check", "True or False")? {
+        source.check = Check::Never;
+    }
+    if let Some(store) = options.nested("store")? {
+        source.store = self::store(&store)?;
+    }
+    Ok(source)
 }
 
 pub(crate) fn security(options: &Options<'_>) -> PyResult<Security> {
@@ -55,7 +96,7 @@ fn format(options: &Options<'_>) -> PyResult<Option<Format>> {
         }
         _ if given => {
             let reason = "are for format=\"parquet\" and format=\"mds\": say which of them it is";
-            Err(refuse(options.py(), "columns", reason))
+            Err(options.refuse("columns", reason))
         }
         other => Ok(other),
     }
@@ -93,7 +134,7 @@ pub(super) fn cache(given: &Options<'_>) -> PyResult<CacheConfig> {
     let bytes = given.get("max_bytes", "a number of bytes")?;
     let Some(bytes) = bytes else {
         let reason = "is missing: say how many bytes the folder may hold";
-        return Err(refuse(given.py(), "cache.max_bytes", reason));
+        return Err(given.refuse("max_bytes", reason));
     };
     let mut cache = CacheConfig::new(folder, bytes);
     let modes = [

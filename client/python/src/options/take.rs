@@ -16,9 +16,13 @@ pub(crate) struct Options<'py> {
 
 impl<'py> Options<'py> {
     pub(crate) fn new(given: &Bound<'py, PyDict>) -> PyResult<Self> {
+        Self::within(given, String::new())
+    }
+
+    fn within(given: &Bound<'py, PyDict>, within: String) -> PyResult<Self> {
         Ok(Self {
             rest: given.copy()?,
-            within: String::new(),
+            within,
             seen: RefCell::default(),
         })
     }
@@ -56,9 +60,14 @@ impl<'py> Options<'py> {
         let Some(value) = self.take(name)? else {
             return Ok(None);
         };
-        let refused =
-            |reason: String| config(self.py(), &format!("{}{name}", self.within), &reason);
-        read(&value).map(Some).map_err(refused)
+        read(&value)
+            .map(Some)
+            .map_err(|reason| self.refuse(name, &reason))
+    }
+
+    /// What is wrong with an option.
+    pub(crate) fn refuse(&self, name: &str, reason: &str) -> PyErr {
+        config(self.py(), &format!("{}{name}", self.within), reason)
     }
 
     /// A path: a string or anything with `__fspath__`.
@@ -78,14 +87,21 @@ impl<'py> Options<'py> {
     /// A dictionary of options.
     pub(crate) fn nested(&self, name: &'static str) -> PyResult<Option<Self>> {
         let given = self.get::<Bound<'py, PyDict>>(name, "a dictionary")?;
-        let nested = |given: Bound<'py, PyDict>| {
-            Ok(Self {
-                rest: given.copy()?,
-                within: format!("{}{name}.", self.within),
-                seen: RefCell::default(),
-            })
-        };
+        let nested = |given| Self::within(&given, format!("{}{name}.", self.within));
         given.map(nested).transpose()
+    }
+
+    /// Options of each of several datasets, in their order.
+    pub(crate) fn each(&self, name: &'static str) -> PyResult<Option<Vec<(String, Self)>>> {
+        let Some(given) = self.get::<Bound<'py, PyDict>>(name, "a dictionary")? else {
+            return Ok(None);
+        };
+        let each = given.iter().map(|(name, options)| {
+            let name: String = name.extract()?;
+            let within = format!("dataset[{name:?}].");
+            Ok((name, Self::within(options.cast()?, within)?))
+        });
+        each.collect::<PyResult<_>>().map(Some)
     }
 
     /// All of them, by any name, as texts.
@@ -103,9 +119,8 @@ impl<'py> Options<'py> {
             return Ok(());
         };
         let known = self.seen.borrow().join(", ");
-        let name = format!("{}{name}", self.within);
         let reason = format!("is not known; there are {known}");
-        Err(config(self.py(), &name, &reason))
+        Err(self.refuse(&name.to_string(), &reason))
     }
 }
 

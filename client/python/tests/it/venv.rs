@@ -2,8 +2,12 @@
 
 use std::{
     env, fs,
+    io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// What the suite needs; and what it needs besides where torch has to be there.
@@ -11,6 +15,10 @@ const REQUIREMENTS: &str = "tests/requirements.txt";
 const TORCH: &str = "tests/requirements-torch.txt";
 /// Oldest Python that the package supports.
 const OLDEST: (u32, u32) = (3, 9);
+/// To make an environment and to install what is small, 40 MB: minutes, where the network is slow.
+const SMALL: Duration = Duration::from_secs(10 * 60);
+/// To install torch: on Linux some 3 GB with what it depends on, which is a megabyte a second.
+const LARGE: Duration = Duration::from_secs(60 * 60);
 
 /// Why there is none.
 pub(crate) struct Missing(pub(crate) String);
@@ -36,12 +44,13 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
             venv.display()
         );
         let _ = fs::remove_dir_all(&venv);
-        run(Command::new(system).args(["-m", "venv"]).arg(&venv))?;
-        install(&python, REQUIREMENTS)?;
+        run(Command::new(system).args(["-m", "venv"]).arg(&venv), SMALL)?;
+        install(&python, REQUIREMENTS, SMALL)?;
         fs::write(&complete, "").map_err(|error| Missing(error.to_string()))?;
     }
-    if env::var_os("PREHEAT_REQUIRE_TORCH").is_some() && !has_torch(&python) {
-        install(&python, TORCH)?;
+    if env::var_os("PREHEAT_REQUIRE_TORCH").is_some() {
+        // Asks nobody where everything is there.
+        install(&python, TORCH, LARGE)?;
     }
     Ok(python)
 }
@@ -67,30 +76,51 @@ fn system() -> Result<(&'static str, String), Missing> {
     )))
 }
 
-fn install(python: &Path, requirements: &str) -> Result<(), Missing> {
+fn install(python: &Path, requirements: &str, bound: Duration) -> Result<(), Missing> {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]);
-    // Bounds what a dead network costs.
+    // Of one connection: a dead network is found out long before the bound.
     pip.args(["--timeout", "30", "--retries", "3", "-r", requirements]);
-    run(&mut pip)
+    run(&mut pip, bound).map_err(|Missing(why)| {
+        let advice = "pip takes its index and proxy from PIP_INDEX_URL and HTTPS_PROXY";
+        Missing(format!(
+            "pip could not install {requirements} ({advice}): {why}"
+        ))
+    })
 }
 
-fn has_torch(python: &Path) -> bool {
-    let find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)";
-    let status = Command::new(python).args(["-c", find]).status();
-    status.is_ok_and(|status| status.success())
-}
-
-fn run(command: &mut Command) -> Result<(), Missing> {
+/// Runs a command to its end, or kills it when it takes too long.
+fn run(command: &mut Command, bound: Duration) -> Result<(), Missing> {
     let command_line = format!("{command:?}");
-    let done = command.stdin(Stdio::null()).output();
-    match done {
-        Ok(done) if done.status.success() => Ok(()),
-        Ok(done) => {
-            let said = String::from_utf8_lossy(&done.stderr);
-            let last: Vec<_> = said.lines().rev().take(3).collect();
-            Err(Missing(format!("{command_line}: {}", last.join(" | "))))
-        }
-        Err(error) => Err(Missing(format!("{command_line}: {error}"))),
+    let failed = |why: String| Missing(format!("{command_line}: {why}"));
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = child.spawn().map_err(|error| failed(error.to_string()))?;
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let (sender, over) = mpsc::channel();
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = stderr.read_to_end(&mut said);
+        let _ = sender.send(said);
+    });
+    // What it says ends when it does.
+    let said = over.recv_timeout(bound).map_err(|_| {
+        let _ = child.kill();
+        failed(format!("not done after {} s", bound.as_secs()))
+    });
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    let said = said?;
+    if status.success() {
+        return Ok(());
     }
+    let said = String::from_utf8_lossy(&said);
+    // The warnings before are of attempts.
+    let errors: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("ERROR"))
+        .collect();
+    let last = errors.last().copied().or_else(|| said.lines().last());
+    Err(failed(last.unwrap_or("it does not say why").to_owned()))
 }
