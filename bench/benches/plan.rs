@@ -156,6 +156,15 @@ fn resident() -> u64 {
     kib.unwrap_or(0) << 10
 }
 
+/// Pages that this process had to wait for a disk for.
+fn pages_read() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which may hold anything: the twelfth field of all.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let field = after.split_whitespace().nth(9);
+    field.and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
 fn main() {
     let samples = Synthetic::new();
     if let Ok(folder) = env::var(LAY_OUT) {
@@ -180,11 +189,12 @@ fn main() {
         let (start, before) = (Instant::now(), resident());
         let plan = open(&samples, spec, &index);
         let (opened, grown) = (start.elapsed(), resident().saturating_sub(before));
-        let start = Instant::now();
+        let (start, read) = (Instant::now(), pages_read());
         black_box(plan.rank_slice(3, plan.steps() / 2, (1, 8)));
-        let resumed = start.elapsed();
+        let (resumed, read) = (start.elapsed(), pages_read() - read);
         println!(
-            "{name}: opened in {opened:.1?} with {:.1} MiB, first resume in {resumed:.1?}",
+            "{name}: opened in {opened:.1?} with {:.1} MiB, first resume in {resumed:.1?}, for \
+             which {read} pages came from disk",
             grown as f64 / f64::from(1 << 20)
         );
         let late = [
