@@ -17,7 +17,7 @@ const TORCH: &str = "tests/requirements-torch.txt";
 const OLDEST: (u32, u32) = (3, 9);
 /// To make an environment and to install what is small, 40 MB: minutes, where the network is slow.
 const SMALL: Duration = Duration::from_secs(10 * 60);
-/// To install torch: on Linux some 3 GB with what it depends on, which is a megabyte a second.
+/// To install torch: on Linux some 3 GB with what it depends on, at three megabytes a second.
 const LARGE: Duration = Duration::from_secs(20 * 60);
 
 /// Why there is none.
