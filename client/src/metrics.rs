@@ -40,6 +40,9 @@ pub(crate) struct Times {
     pub(crate) encode: Histogram,
 }
 
+/// Counted by stores, which a loader shares with others: a dataset is open before any loader is.
+pub(crate) const STORE_RETRIES: &str = "preheat_client_store_retries_total";
+
 impl Metrics {
     pub(crate) fn register() -> Self {
         let c = |name, unit, about| {
@@ -50,6 +53,8 @@ impl Metrics {
             describe_gauge!(name, unit, about);
             gauge!(name)
         };
+        // Shown from the start, also where there is nothing to count.
+        c(STORE_RETRIES, Unit::Count, "Reads of the store repeated").increment(0);
         Self {
             batches: c("preheat_client_batches_total", Unit::Count, "Batches taken"),
             images: c("preheat_client_images_total", Unit::Count, "Images taken"),

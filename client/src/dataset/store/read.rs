@@ -8,7 +8,7 @@ use object_store::{GetOptions, GetRange, path::Path};
 use tokio::time::timeout;
 
 use super::{BODY_TRIES, COALESCE_BYTES, COALESCE_GAP, FIRST_BACKOFF, Store};
-use crate::dataset::sample::Shard;
+use crate::{dataset::sample::Shard, metrics::STORE_RETRIES};
 
 impl Store {
     /// Some ranges of an object that must not have changed, in the order asked for. Neighbours are
@@ -68,7 +68,7 @@ impl Store {
                 return Err(format!("{failed}; gave up after {tries} tries"));
             }
             tracing::debug!(reason = failed, tries, "reading again");
-            metrics::counter!("preheat_client_store_retries_total").increment(1);
+            metrics::counter!(STORE_RETRIES).increment(1);
             tokio::time::sleep(FIRST_BACKOFF * 2_u32.pow(tries)).await;
         }
     }
