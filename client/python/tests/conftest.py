@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,11 @@ import preheat
 SERVER = os.environ.get("PREHEAT_TEST_SERVER", "")
 # A replica without weights is there within a moment; this is for machines that are busy.
 START_SECONDS = 60
+
+
+def interruptible():
+    """In a child: a suite that runs in the background ignores Ctrl-C, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Replica:

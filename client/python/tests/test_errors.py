@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import preheat
-from conftest import jpeg, started
+from conftest import interruptible, jpeg, started
 
 
 def test_options_are_named_with_what_would_be_right(load):
@@ -213,6 +213,7 @@ def test_ctrl_c_ends_a_wait(photos):
             [sys.executable, "-c", SPIN, str(photos), slow.endpoint],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=interruptible,
         )
         assert child.stdout.readline() == b"waiting\n"
         child.send_signal(signal.SIGINT)
@@ -231,6 +232,7 @@ def test_ctrl_c_ends_the_start(photos):
             + [f"http://127.0.0.1:{mute.getsockname()[1]}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=interruptible,
         )
         assert child.stdout.readline() == b"waiting\n"
         # It has called: it is within the constructor.

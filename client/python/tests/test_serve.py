@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import preheat
-from conftest import SERVER, jpeg
+from conftest import SERVER, interruptible, jpeg
 
 
 @pytest.fixture
@@ -71,7 +71,9 @@ def test_what_it_says_is_passed_on(installed, monkeypatch, tmp_path):
 
 def test_from_the_command_line(installed):
     command = [sys.executable, "-m", "preheat.serve", "--model", "vae=synthetic"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=interruptible
+    )
     line = child.stdout.readline().decode()
     assert line.startswith("serving vae at http://127.0.0.1:")
     endpoint = line.split()[-1]
