@@ -20,6 +20,7 @@ from typing import (
 from . import _arrays, _core
 from ._ahead import Ahead, Mover
 from ._batch import CAPTION_PARTS, Batch
+from ._rest import Rest
 from ._settle import as_json, pinned, refuse_workers, settle
 from ._sources import Source
 from ._views import Views
@@ -215,7 +216,7 @@ class DataLoader(Views):
         if step == core.steps():
             # Its end was not asked for: the last loop stopped right before it.
             self._next()
-        return _Epoch(self)
+        return Rest(self)
 
     def __len__(self) -> int:
         """Batches of a whole epoch: the same on every rank."""
@@ -364,21 +365,3 @@ class DataLoader(Views):
         core = self._started()
         epoch, step = self._at
         return (epoch + 1, 0) if step == core.steps() else (epoch, step)
-
-
-class _Epoch:
-    """What is left of an epoch, once."""
-
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
-        self._over = False
-
-    def __iter__(self) -> "_Epoch":
-        return self
-
-    def __next__(self) -> Batch:
-        batch = None if self._over else self._loader._next()
-        if batch is None:
-            self._over = True
-            raise StopIteration
-        return batch

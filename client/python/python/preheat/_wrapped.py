@@ -14,6 +14,7 @@ from . import _arrays, _core, _images
 from ._ahead import Ahead, Mover
 from ._encoder import bad_images
 from ._order import Planned
+from ._rest import Rest
 from ._settle import refuse_workers
 from .errors import ClosedError, ConfigError, ForkError, StateError, StateMismatchError
 
@@ -116,7 +117,7 @@ class WrappedLoader:
         self._check()
         if self._place[1] > 0 and self._is_over():
             self._next()
-        return _Rest(self)
+        return Rest(self)
 
     def __len__(self) -> int:
         """Batches of a whole epoch, on this rank."""
@@ -325,21 +326,3 @@ class WrappedLoader:
 
     def __repr__(self) -> str:
         return f"WrappedLoader({type(self._dataset).__name__}, at {self._place})"
-
-
-class _Rest:
-    """What is left of an epoch, once."""
-
-    def __init__(self, loader: WrappedLoader) -> None:
-        self._loader = loader
-        self._over = False
-
-    def __iter__(self) -> "_Rest":
-        return self
-
-    def __next__(self) -> WrappedBatch:
-        batch = None if self._over else self._loader._next()
-        if batch is None:
-            self._over = True
-            raise StopIteration
-        return batch
