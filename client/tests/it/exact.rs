@@ -4,6 +4,7 @@
 //! `PREHEAT_CASES` is how many, 200 unless said; `PREHEAT_CASE` runs that one only, as a failure names it.
 
 mod fleet;
+mod seen;
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +24,7 @@ use preheat_client::{
     plan::{Plan, Position, Size, Transform},
 };
 
-use self::fleet::Fleet;
+use self::{fleet::Fleet, seen::Seen};
 use crate::{
     mix::Both,
     photos::{Photos, png},
@@ -69,49 +70,6 @@ fn random_runs_deliver_the_plan() {
         // Cases in which nothing happens show nothing.
         for (what, count) in seen.all() {
             assert!(count > 0, "no {what} in {cases} cases");
-        }
-    }
-}
-
-/// What has happened, over all cases.
-#[derive(Debug, Default)]
-struct Seen {
-    steps: AtomicU64,
-    interruptions: AtomicU64,
-    errors: AtomicU64,
-    substituted: AtomicU64,
-    masked: AtomicU64,
-    retries: AtomicU64,
-    hedges: AtomicU64,
-}
-
-impl Seen {
-    fn all(&self) -> [(&'static str, u64); 7] {
-        [
-            ("step", &self.steps),
-            ("interruption", &self.interruptions),
-            ("error", &self.errors),
-            ("substitute", &self.substituted),
-            ("masked place", &self.masked),
-            ("retry", &self.retries),
-            ("hedge", &self.hedges),
-        ]
-        .map(|(what, count)| (what, count.load(SeqCst)))
-    }
-
-    fn step(&self, ranks: &[Option<Batch>]) {
-        self.steps.fetch_add(1, SeqCst);
-        for sample in ranks.iter().flatten().flat_map(|batch| &batch.samples) {
-            self.masked.fetch_add(u64::from(!sample.valid), SeqCst);
-            let substituted = u64::from(sample.substitute_of.is_some());
-            self.substituted.fetch_add(substituted, SeqCst);
-        }
-    }
-
-    fn end(&self, ranks: &[DataLoader]) {
-        for stats in ranks.iter().map(DataLoader::stats) {
-            self.retries.fetch_add(stats.retries, SeqCst);
-            self.hedges.fetch_add(stats.hedges, SeqCst);
         }
     }
 }
