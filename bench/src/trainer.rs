@@ -284,7 +284,7 @@ fn show(
         report.figure("the same with the VAE in the loop", worst(alone), "%");
     }
     let ranks = || ran.logs.iter().flat_map(|log| &log.ranks);
-    let images: u64 = ranks().map(|rank| rank.images).sum();
+    let images: u64 = ranks().map(log::RankLog::came).sum();
     let cpu: Duration = ranks()
         .map(|rank| rank.cpu[1].saturating_sub(rank.cpu[0]))
         .sum();

@@ -35,8 +35,10 @@ pub(super) struct RankLog {
     pub(super) cpu: [Duration; 2],
     /// What the system counted over about the same time.
     pub(super) usage: Option<[Usage; 2]>,
-    /// Images within it.
+    /// Images that its steps took within it.
     pub(super) images: u64,
+    /// Images that were ready when it began and at its last step.
+    pub(super) stock: [u64; 2],
     pub(super) bye: Bye,
     pub(super) ended: bool,
 }
@@ -87,9 +89,9 @@ impl Log {
     pub(super) fn beat(&mut self, beat: Beat, steps: &[Step], warm_up: Duration) {
         let begins = self.begun.is_none() && beat.at >= warm_up;
         for (rank, step) in self.ranks.iter_mut().zip(steps) {
-            rank.cpu[1] = step.cpu;
+            (rank.cpu[1], rank.stock[1]) = (step.cpu, step.stock());
             if begins {
-                rank.cpu[0] = step.cpu;
+                (rank.cpu[0], rank.stock[0]) = (step.cpu, step.stock());
             } else if self.begun.is_some() {
                 rank.images += step.ids.len() as u64;
             }
@@ -136,10 +138,18 @@ impl RankLog {
         }
     }
 
-    /// Processor time for each image, if there were any.
+    /// Images that the loader had encoded within it: those that were taken, and those by which there are
+    /// more ready now. A window that fills costs time for images that no step has seen yet.
+    pub(super) const fn came(&self) -> u64 {
+        let [first, last] = self.stock;
+        (self.images + last).saturating_sub(first)
+    }
+
+    /// Processor time for each of them, if there were any.
     pub(super) fn cpu_per_image(&self) -> Option<Duration> {
         let used = self.cpu[1].saturating_sub(self.cpu[0]);
-        (self.images > 0).then(|| used.div_f64(self.images as f64))
+        let came = self.came();
+        (came > 0).then(|| used.div_f64(came as f64))
     }
 
     /// Memory that came with the loader.

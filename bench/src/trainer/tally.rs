@@ -178,7 +178,8 @@ mod tests {
         assert_eq!(pace.waits, [Duration::ZERO, 100 * MS, 100 * MS]);
         assert_eq!(pace.ready, 2.0);
         assert!((pace.images_per_second() - 64.0).abs() < 1e-6);
-        assert_eq!(log.ranks[0].cpu_per_image(), Some(4 * MS / 16));
+        // 16 were taken, and 8 more are ready.
+        assert_eq!(log.ranks[0].cpu_per_image(), Some(4 * MS / 24));
     }
 
     #[test]
