@@ -12,6 +12,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use crate::{
     error::Error,
     plan::{
         Plan, PlanSpec, Samples, Shuffle, Subset, Zeros,
-        layout::{Draft, LAYOUT_VERSION, Layout, Outline, Sink, Watch, Words},
+        layout::{Draft, LAYOUT_VERSION, Layout, Outline, Reads, Sink, Watch, Words},
     },
 };
 
@@ -183,9 +184,12 @@ fn read_header(file: &mut impl Read) -> io::Result<(Header, u64)> {
 
 fn read(path: &Path, key: &str) -> io::Result<Layout> {
     let map = Map::open(path)?;
+    let mut file = File::open(path)?;
     let (header, start) = read_header(&mut map.as_slice())?;
+    // It may have been replaced in between.
+    let (again, _) = read_header(&mut file)?;
     let outline = header.outline;
-    if header.key != key {
+    if header.key != key || again.key != key {
         return Err(broken("is the layout of something else"));
     }
     let lengths = [outline.members(), outline.table, outline.unusable];
@@ -206,6 +210,7 @@ fn read(path: &Path, key: &str) -> io::Result<Layout> {
         members,
         table,
         unusable,
+        reads: Some(Arc::new(Reads::new(file, start))),
     })
 }
 

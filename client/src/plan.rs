@@ -203,15 +203,19 @@ impl Plan {
         };
         let cut = |rank: u32| first + u64::from(rank) * len / u64::from(world_size);
         let mut walk = self.walk(epoch, index);
-        let positions = (cut(rank)..cut(rank + 1))
-            .map(|at| {
-                let padding = at >= places;
-                let place = if padding { at % places } else { at };
-                Position {
-                    sample: self.sample(index, &mut walk, place),
-                    place,
-                    padding,
-                }
+        let place = |at: u64| if at >= places { at % places } else { at };
+        let range = cut(rank)..cut(rank + 1);
+        let members = range.clone();
+        let members: Vec<_> = members
+            .map(|at| self.member(index, &mut walk, place(at)))
+            .collect();
+        let samples = self.layout.members(&members);
+        let positions = range
+            .zip(samples)
+            .map(|(at, sample)| Position {
+                sample: sample.into(),
+                place: place(at),
+                padding: at >= places,
             })
             .collect();
         PlannedBatch {
@@ -231,7 +235,10 @@ impl Plan {
     ) -> impl Iterator<Item = u64> + use<'_> {
         let places = self.buckets[bucket].report.places;
         let mut walk = self.walk(epoch, bucket);
-        (1..places).map(move |ahead| self.sample(bucket, &mut walk, (place + ahead) % places))
+        (1..places).map(move |ahead| {
+            let member = self.member(bucket, &mut walk, (place + ahead) % places);
+            u64::from(self.layout.members.get(member))
+        })
     }
 
     /// The geometry of a sample in an epoch; `None` for one that cannot be transformed.
@@ -338,7 +345,8 @@ impl Plan {
         }
     }
 
-    fn sample(&self, bucket: usize, walk: &mut Walk<'_>, place: u64) -> u64 {
+    /// Where in the layout's list of members the sample at a place of the bucket's order is.
+    fn member(&self, bucket: usize, walk: &mut Walk<'_>, place: u64) -> usize {
         let Bucket { report, start, .. } = &self.buckets[bucket];
         let member = match walk {
             Walk::Plain => place % report.samples,
@@ -346,7 +354,7 @@ impl Plan {
             Walk::Blocked(walk) => walk.member(place),
             Walk::Weighted(walk) => walk.member(place),
         };
-        u64::from(self.layout.members.get(start + member as usize))
+        start + member as usize
     }
 }
 

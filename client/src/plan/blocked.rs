@@ -1,9 +1,10 @@
 //! The order of [`Shuffle::Blocked`](super::Shuffle::Blocked): a table for each epoch, of shards in
-//! their order and of how much of every bucket is before each of them. Making it takes one pass over
-//! the shards; after that every step is a few searches away.
+//! their order and of how much of every bucket is before each of their groups. Making it takes one pass
+//! over the shards; after that every step is a few searches away.
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -48,7 +49,8 @@ pub(super) struct Table {
     buckets: usize,
 }
 
-/// For each place, and the end, what of each bucket is before it.
+/// For each group, and the end, what of each bucket is before it. What is before a shard is added up
+/// where a group is walked: an epoch begins with as little as can be.
 #[derive(Debug)]
 enum Before {
     /// Members.
@@ -105,16 +107,19 @@ impl Table {
                 groups.push(at);
                 (of_group, samples) = (0, 0);
             }
-            let row = shard as usize * count;
-            let members = |at: usize| table.get(row + count + at) - table.get(row + at);
-            samples += (0..count).map(|at| u64::from(members(at))).sum::<u64>();
+            if let Block::Samples(_) = block {
+                let row = shard as usize * count;
+                let members = |at: usize| table.get(row + count + at) - table.get(row + at);
+                samples += (0..count).map(|at| u64::from(members(at))).sum::<u64>();
+            }
             of_group += 1;
         }
         groups.push(shards.len() as u32);
         let before = match ground.weighted {
             None => {
-                let add = |sum, start, end| sum + (end - start);
-                Before::Members(sums((&shards, count), |at| table.get(at), add))
+                let word = u32::from_le_bytes;
+                let add = |sum, start, end| sum + (word(end) - word(start));
+                Before::Members(sums((&shards, &groups, count), table.words(), add))
             }
             Some(weighted) => {
                 let add = |sum: [u64; 2], start: [u64; 2], end: [u64; 2]| {
@@ -123,7 +128,7 @@ impl Table {
                 let combs = weighted.courses.iter().zip(buckets);
                 let combs =
                     combs.map(|(course, bucket)| course.comb(bucket.key(at, Purpose::Drawn)));
-                let sums = sums((&shards, count), |at| weighted.rows[at], add);
+                let sums = sums((&shards, &groups, count), &weighted.rows, add);
                 Before::Weights(sums, combs.collect())
             }
         };
@@ -178,7 +183,7 @@ impl Table {
 
     /// Places of a bucket before a group.
     fn places(&self, group: usize, bucket: usize, repeats: u64) -> u64 {
-        let at = self.at(self.groups[group] as usize, bucket);
+        let at = group * self.buckets + bucket;
         match &self.before {
             Before::Members(members) => u64::from(members[at]) * repeats,
             Before::Weights(weights, combs) => {
@@ -186,10 +191,6 @@ impl Table {
                 certain + combs[bucket].before(fractions)
             }
         }
-    }
-
-    fn at(&self, place: usize, bucket: usize) -> usize {
-        place * self.buckets + bucket
     }
 
     /// The group of the bucket's `place`.
@@ -210,75 +211,98 @@ pub(super) struct Walk<'a> {
     pub(super) key: u64,
     /// Of what weights draw in it.
     pub(super) drawn: u64,
-    /// The group of the last place, its first and last but one place, and its order.
-    pub(super) last: Option<(usize, std::ops::Range<u64>, Permutation)>,
+    /// The group of the last place.
+    pub(super) last: Option<Group>,
+}
+
+/// A bucket's part of a group.
+pub(super) struct Group {
+    /// Its first place, and the one after its last.
+    places: Range<u64>,
+    order: Permutation,
+    /// Where its shards begin in the epoch's order.
+    first: usize,
+    /// What is before each of them, and in the end: members, or the two parts of their weights.
+    before: Vec<[u64; 2]>,
 }
 
 impl Walk<'_> {
     /// Which member of the bucket stands at a place of its order.
     pub(super) fn member(&mut self, place: u64) -> u64 {
-        let (table, bucket) = (&*self.table, self.bucket);
-        let (group, places, order) = match self.last.take() {
-            Some(last) if last.1.contains(&place) => last,
-            _ => {
-                let group = table.group(bucket, self.repeats, place);
-                let bound = |group| table.places(group, bucket, self.repeats);
-                let places = bound(group)..bound(group + 1);
-                let key = draw(self.key, 0, group as u64, Purpose::Block);
-                let order = Permutation::new(places.end - places.start, key);
-                (group, places, order)
-            }
+        let group = match self.last.take() {
+            Some(last) if last.places.contains(&place) => last,
+            _ => self.enter(place),
         };
-        let drawn = order.get(place - places.start);
-        self.last = Some((group, places, order));
-        match (&table.before, self.ground.weighted) {
-            (Before::Weights(weights, combs), Some(weighted)) => {
-                self.weighted(group, drawn, (weights, &combs[bucket], weighted))
+        let drawn = group.order.get(place - group.places.start);
+        let member = match (&self.table.before, self.ground.weighted) {
+            (Before::Weights(_, combs), Some(weighted)) => {
+                self.weighted(&group, drawn, (&combs[self.bucket], weighted))
             }
-            (Before::Members(members), _) => self.plain(group, drawn / self.repeats, members),
+            (Before::Members(_), _) => self.plain(&group, drawn / self.repeats),
             (Before::Weights(..), None) => unreachable!("the table is made from the same ground"),
+        };
+        self.last = Some(group);
+        member
+    }
+
+    /// The group that a place is in.
+    fn enter(&self, place: u64) -> Group {
+        let (table, bucket) = (&*self.table, self.bucket);
+        let group = table.group(bucket, self.repeats, place);
+        let bound = |group| table.places(group, bucket, self.repeats);
+        let places = bound(group)..bound(group + 1);
+        let key = draw(self.key, 0, group as u64, Purpose::Block);
+        let [first, end] = [group, group + 1].map(|group| table.groups[group] as usize);
+        let at = group * table.buckets + bucket;
+        let row = |row: usize| match self.ground.weighted {
+            Some(weighted) => weighted.rows[row],
+            None => [self.ground.rows.get(row).into(), 0],
+        };
+        let mut now = match &table.before {
+            Before::Members(members) => [members[at].into(), 0],
+            Before::Weights(weights, _) => weights[at],
+        };
+        let mut before = vec![now];
+        before.extend((first..end).map(|place| {
+            let here = self.row(place);
+            let (start, end) = (row(here), row(here + table.buckets));
+            now = [0, 1].map(|part| now[part] + (end[part] - start[part]));
+            now
+        }));
+        Group {
+            order: Permutation::new(places.end - places.start, key),
+            places,
+            first,
+            before,
         }
     }
 
-    fn plain(&self, group: usize, drawn: u64, before: &[u32]) -> u64 {
-        let table = &*self.table;
-        let at = |place| u64::from(before[table.at(place, self.bucket)]);
-        let member = at(table.groups[group] as usize) + drawn;
-        let shard = self.shard(group, |place| at(place) <= member);
-        self.first(shard) + member - at(shard)
+    fn plain(&self, group: &Group, drawn: u64) -> u64 {
+        let member = group.before[0][0] + drawn;
+        let at = group.shard(|before| before[0] <= member);
+        self.first(group.first + at) + member - group.before[at][0]
     }
 
     /// The certain deliveries of a group come first, then those that are drawn.
-    fn weighted(
-        &self,
-        group: usize,
-        place: u64,
-        (before, comb, weighted): (&[[u64; 2]], &Comb, &Weighted),
-    ) -> u64 {
+    fn weighted(&self, group: &Group, place: u64, (comb, weighted): (&Comb, &Weighted)) -> u64 {
         let table = &*self.table;
-        let at = |place| before[table.at(place, self.bucket)];
-        let [start, end] = [group, group + 1].map(|group| at(table.groups[group] as usize));
+        let (start, end) = (group.before[0], group.before[group.before.len() - 1]);
         let (course, gauge) = (&weighted.courses[self.bucket], &weighted.gauge);
         // What is before the shard in the order of the dataset instead of the epoch's.
-        let row = |shard: usize| weighted.rows[self.row(shard)];
+        let row = |at: usize| weighted.rows[self.row(group.first + at)];
         let certain = end[0] - start[0];
         if place < certain {
             let wanted = start[0] + place;
-            let shard = self.shard(group, |place| at(place)[0] <= wanted);
-            return course.certain_at(gauge, row(shard)[0] + wanted - at(shard)[0]);
+            let at = group.shard(|before| before[0] <= wanted);
+            return course.certain_at(gauge, row(at)[0] + wanted - group.before[at][0]);
         }
         let point = comb.point(comb.before(start[1]) + place - certain);
-        let shard = self.shard(group, |place| at(place)[1] <= point);
-        let point = row(shard)[1] + point - at(shard)[1];
+        let at = group.shard(|before| before[1] <= point);
+        let point = row(at)[1] + point - group.before[at][1];
+        let shard = group.first + at;
         let next = self.ground.rows.get(self.row(shard) + table.buckets);
         let members = self.first(shard)..u64::from(next);
-        course.drawn_at(gauge, point, (members, row(shard)[1]), self.drawn)
-    }
-
-    /// The last shard of a group that `holds`, which holds up to some shard.
-    fn shard(&self, group: usize, holds: impl Fn(usize) -> bool) -> usize {
-        let [start, end] = [group, group + 1].map(|group| self.table.groups[group] as usize);
-        partition(start, end, holds) - 1
+        course.drawn_at(gauge, point, (members, row(at)[1]), self.drawn)
     }
 
     /// Where in the layout's table the shard at a place is.
@@ -292,22 +316,35 @@ impl Walk<'_> {
     }
 }
 
-/// Running sums over the shards in their order, for each of so many buckets; `get` knows what is before
-/// a shard in the dataset, and `add` adds what is between two such to a sum.
-fn sums<T: Copy + Default>(
-    (shards, buckets): (&[u32], usize),
-    get: impl Fn(usize) -> T,
-    add: impl Fn(T, T, T) -> T,
+impl Group {
+    /// The last of its shards that `holds` is true of, of what is before it: it is up to some shard.
+    fn shard(&self, holds: impl Fn([u64; 2]) -> bool) -> usize {
+        let shards = &self.before[..self.before.len() - 1];
+        shards.partition_point(|&before| holds(before)) - 1
+    }
+}
+
+/// Running sums over the shards in their order, for each of so many buckets, as they are at the beginning
+/// of each group and in the end; `rows` say what is before a shard in the dataset, and `add` adds what is
+/// between two of them to a sum.
+fn sums<R: Copy, T: Copy + Default>(
+    (shards, groups, buckets): (&[u32], &[u32], usize),
+    rows: &[R],
+    add: impl Fn(T, R, R) -> T,
 ) -> Vec<T> {
-    let mut sums = Vec::with_capacity((shards.len() + 1) * buckets);
-    sums.resize(buckets, T::default());
-    for &shard in shards {
-        let (row, last) = (shard as usize * buckets, sums.len() - buckets);
-        for at in 0..buckets {
-            let (start, end) = (get(row + at), get(row + buckets + at));
-            sums.push(add(sums[last + at], start, end));
+    let mut now = vec![T::default(); buckets];
+    let mut sums = Vec::with_capacity(groups.len() * buckets);
+    for group in groups.windows(2) {
+        sums.extend_from_slice(&now);
+        for &shard in &shards[group[0] as usize..group[1] as usize] {
+            // The rows of this shard and of the next.
+            let (start, end) = rows[shard as usize * buckets..][..2 * buckets].split_at(buckets);
+            for ((sum, &start), &end) in now.iter_mut().zip(start).zip(end) {
+                *sum = add(*sum, start, end);
+            }
         }
     }
+    sums.extend(now);
     sums
 }
 

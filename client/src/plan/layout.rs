@@ -3,9 +3,10 @@
 //! subset, not on seed, batch or epoch, so it can be kept in a file; see [`crate::layouts`].
 
 mod gather;
+mod reads;
 mod small;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::error::Error;
 
 pub(super) use gather::in_order;
 use gather::{Notes, Pass};
+pub(crate) use reads::Reads;
 
 /// Changes whenever the same samples and rules could be laid out otherwise.
 pub(crate) const LAYOUT_VERSION: u32 = 1;
@@ -36,6 +38,11 @@ impl Words {
         let at = at * Self::BYTES;
         let word = self.0[at..at + Self::BYTES].try_into();
         u32::from_le_bytes(word.expect("four bytes"))
+    }
+
+    /// As they are stored.
+    pub(crate) fn words(&self) -> &[[u8; Self::BYTES]] {
+        self.0.as_chunks().0
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
@@ -142,9 +149,23 @@ pub(crate) struct Layout {
     pub(crate) table: Words,
     /// Ids that cannot be read or transformed, ascending.
     pub(crate) unusable: Words,
+    /// The members by another way, where they are in a file.
+    pub(crate) reads: Option<Arc<Reads>>,
 }
 
 impl Layout {
+    /// The members at these places of the list.
+    pub(super) fn members(&self, places: &[usize]) -> Vec<u32> {
+        let read = self.reads.as_ref().and_then(|reads| reads.members(places));
+        let mapped = || {
+            places
+                .iter()
+                .map(|&place| self.members.get(place))
+                .collect()
+        };
+        read.unwrap_or_else(mapped)
+    }
+
     /// Lays out a dataset in memory.
     pub(crate) fn new(
         spec: &PlanSpec,
@@ -301,6 +322,7 @@ impl<'a, S: Samples> Draft<'a, S> {
             members: Words(members.into()),
             table,
             unusable: self.unusable.clone(),
+            reads: None,
         })
     }
 
