@@ -96,11 +96,19 @@ pub enum Error {
         /// Why, and which sizes work.
         reason: String,
     },
-    /// More than one frame to an encoder that is served for single frames only.
-    #[error("clips of {frames} frames are not served for this class yet: send single frames")]
+    /// A number of frames that the model cannot take.
+    #[error(
+        "{frames} frames: this model takes clips of {step}k + 1; the nearest are {below} and {above}"
+    )]
     Frames {
         /// Frames of each element.
         frames: usize,
+        /// Clips have a multiple of this many frames, and one.
+        step: usize,
+        /// The longest clip that it takes of those shorter than this one, or the shortest.
+        below: usize,
+        /// The shortest clip that it takes of those longer than this one.
+        above: usize,
     },
     /// A latent with infinities or NaNs.
     #[error("the latent is not finite: {cause}")]

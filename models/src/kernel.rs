@@ -15,14 +15,16 @@ mod rms;
 mod tile;
 
 pub(crate) use act::Act;
-pub(crate) use conv::{Conv, Fused, Residual};
+pub(crate) use conv::{Conv, Fused, Over, Residual};
 pub(crate) use norm::{Norm, Statistics, apply};
 pub(crate) use rms::Rms;
 
 /// A batch of pictures in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Map<'a> {
-    /// `n * height * width * channels` values.
+    /// Pictures that come first and lie elsewhere; they are among the `n`.
+    pub(crate) before: &'a [f32],
+    /// The values of the others: `height * width * channels` each.
     pub(crate) data: &'a [f32],
     pub(crate) n: usize,
     pub(crate) height: usize,
@@ -38,7 +40,11 @@ impl<'a> Map<'a> {
 
     /// Picture `index`.
     pub(crate) fn picture(&self, index: usize) -> &'a [f32] {
-        &self.data[index * self.picture_len()..][..self.picture_len()]
+        let (len, start) = (self.picture_len(), index * self.picture_len());
+        match start.checked_sub(self.before.len()) {
+            Some(start) => &self.data[start..][..len],
+            None => &self.before[start..][..len],
+        }
     }
 }
 

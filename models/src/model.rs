@@ -1,5 +1,6 @@
 //! What every family shares: pixels to the device, sizes, moments back to the host.
 
+mod clip;
 mod sizes;
 mod tiling;
 
@@ -11,21 +12,41 @@ use std::{
 
 use burn::tensor::{DType as BurnDType, Tensor, TensorData};
 
+pub(crate) use clip::{ClipFamily, in_steps};
 pub(crate) use sizes::Sizes;
 pub(crate) use tiling::Tiling;
 
 use crate::{
     Encoder, Error, Moments, Pending, PixelData, Pixels, Spec,
     moments::{LOGVAR_MAX, LOGVAR_MIN},
-    nn::{Fetch, Ops, unreadable},
+    nn::{Fetch, Ops, Past, unreadable},
     pending::Step,
 };
 
-/// A family's encoder: the part that reads as its paper reads.
+/// A family's encoder of pictures: the part that reads as its paper reads.
 pub(crate) trait Family<B: Ops>: fmt::Debug + Send {
     /// From pixels in [-1, 1], `[batch, height, width, 3]`, to `[batch, height, width, channels]`: the
     /// latent, or where there is a posterior its means and, after them, its log-variances.
     fn encode(&self, x: Tensor<B, 4>) -> Tensor<B, 4>;
+}
+
+/// A family's encoder.
+#[derive(Debug)]
+pub(crate) enum Net<B: Ops> {
+    /// To which every frame is a picture of its own.
+    Pictures(Box<dyn Family<B>>),
+    /// That knows time.
+    Clips(Box<dyn ClipFamily<B>>),
+}
+
+impl<B: Ops> Net<B> {
+    /// As [`Family::encode`].
+    pub(crate) fn pictures(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        match self {
+            Self::Pictures(family) => family.encode(x),
+            Self::Clips(family) => family.encode(x, &mut Past::still()),
+        }
+    }
 }
 
 /// What a family made, in f32 on the host: `[n, height, width, channels]`.
@@ -50,6 +71,14 @@ impl Coming {
         (self.map)()
     }
 
+    /// One that is on the host already.
+    fn here(map: HostMap) -> Self {
+        Self {
+            computed: Box::new(|| Ok(())),
+            map: Box::new(|| Ok(map)),
+        }
+    }
+
     fn split(self) -> (Step<()>, Step<HostMap>) {
         (self.computed, self.map)
     }
@@ -58,7 +87,7 @@ impl Coming {
 /// An encoder on a device.
 #[derive(Debug)]
 pub(crate) struct Model<B: Ops> {
-    pub(crate) family: Box<dyn Family<B>>,
+    pub(crate) net: Net<B>,
     pub(crate) device: B::Device,
     pub(crate) spec: Spec,
     pub(crate) sizes: Sizes,
@@ -82,16 +111,6 @@ impl<B: Ops> Encoder for Model<B> {
 
     fn begin(&mut self, pixels: &Pixels) -> Result<Pending, Error> {
         let tiling = self.check(pixels)?;
-        let (batch, frame) = (pixels.batch, pixels.height * pixels.width);
-        // An image class sees each frame as an image of its own.
-        let all = batch * pixels.frames;
-        let pass = match self.slicing {
-            true => 1,
-            false => (B::PASS_PIXELS / frame).clamp(1, all),
-        };
-        let passes = (0..all).step_by(pass);
-        let passes = passes.map(|first| first..all.min(first + pass));
-        let has_posterior = self.spec.has_posterior;
         let mut upload = Duration::ZERO;
         let mut uploaded = |frames| {
             let start = Instant::now();
@@ -99,18 +118,29 @@ impl<B: Ops> Encoder for Model<B> {
             upload += start.elapsed();
             x
         };
-        if let Some(tiling) = tiling {
-            // Tiles are blended on the host, so this has to wait for each.
-            let encode = |x| HostMap::on_its_way(self.family.encode(x)).join();
-            let mut map = HostMap::default();
-            for frames in passes {
-                map.append(tiling.run(&uploaded(frames), encode)?);
+        let maps: Vec<Coming> = match (&self.net, tiling) {
+            (Net::Clips(family), Some(tiling)) if pixels.frames > 1 => {
+                let map = self.tiled_clips(pixels, (&**family, tiling), uploaded)?;
+                vec![Coming::here(map)]
             }
-            let moments = map.moments(batch, has_posterior);
-            return Ok(Pending::new(upload, || Ok(()), || Ok(moments)));
-        }
-        let maps = passes.map(|frames| HostMap::on_its_way(self.family.encode(uploaded(frames))));
-        let (computed, maps): (Vec<_>, Vec<_>) = maps.map(Coming::split).unzip();
+            (Net::Clips(family), None) if pixels.frames > 1 => {
+                self.clips(pixels, &**family, uploaded)
+            }
+            (net, Some(tiling)) => {
+                // Tiles are blended on the host, so this has to wait for each.
+                let encode = |x| HostMap::on_its_way(net.pictures(x)).join();
+                let passes = self.passes(pixels);
+                let tiled = passes.map(|frames| tiling.run(&uploaded(frames), encode));
+                let tiled = tiled.map(|map| map.map(Coming::here));
+                tiled.collect::<Result<_, _>>()?
+            }
+            (net, None) => self
+                .passes(pixels)
+                .map(|frames| HostMap::on_its_way(net.pictures(uploaded(frames))))
+                .collect(),
+        };
+        let (batch, has_posterior) = (pixels.batch, self.spec.has_posterior);
+        let (computed, maps): (Vec<_>, Vec<_>) = maps.into_iter().map(Coming::split).unzip();
         let computed = || computed.into_iter().try_for_each(|computed| computed());
         let moments = move || {
             let mut map = HostMap::default();
@@ -124,6 +154,18 @@ impl<B: Ops> Encoder for Model<B> {
 }
 
 impl<B: Ops> Model<B> {
+    /// The frames of the batch, each a picture of its own, in parts that go through the network
+    /// together.
+    fn passes(&self, pixels: &Pixels) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let all = pixels.batch * pixels.frames;
+        let pass = match self.slicing {
+            true => 1,
+            false => (B::PASS_PIXELS / (pixels.height * pixels.width)).clamp(1, all),
+        };
+        let passes = (0..all).step_by(pass);
+        passes.map(move |first| first..all.min(first + pass))
+    }
+
     /// Whether the model can take it, and how it is tiled.
     fn check(&self, pixels: &Pixels) -> Result<Option<Tiling>, Error> {
         let Pixels { height, width, .. } = *pixels;

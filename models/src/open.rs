@@ -5,10 +5,10 @@ use crate::{
     config::{Config, DcConfig, Flux2Config, KlConfig, TinyConfig, WanConfig},
     dc::Dc,
     kl::Kl,
-    model::{Family, Model, Sizes, Tiling},
+    model::{Model, Net, Sizes, Tiling},
     nn::{Loader, Ops},
     tiny::Tiny,
-    wan::Wan,
+    wan::{STEP, Wan},
     weights::Weights,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Build {
 }
 
 /// What a class delivers, as far as it follows from the config.
-struct Delivers {
+pub(crate) struct Delivers {
     /// Before any packing.
     latent_channels: usize,
     has_posterior: bool,
@@ -46,7 +46,12 @@ pub(crate) fn encoder<B: Ops>(
     device: B::Device,
     build: Build,
 ) -> Result<Box<dyn Encoder>, Error> {
-    let (family, delivers) = load::<B>(config, &mut weights, &device, build.dtype)?;
+    let mut load = Loader::<B> {
+        weights: &mut weights,
+        device: &device,
+        dtype: build.dtype,
+    };
+    let (net, delivers) = net(config, &mut load)?;
     let Delivers {
         latent_channels,
         has_posterior,
@@ -66,6 +71,7 @@ pub(crate) fn encoder<B: Ops>(
         latent_channels: latent_channels * patch * patch,
         spatial_compression: sizes.cell * patch,
         temporal_compression: temporal,
+        frame_step: sizes.frame_step,
         size_multiple: sizes.cell * patch,
         reads_pixels: true,
         has_posterior,
@@ -74,7 +80,7 @@ pub(crate) fn encoder<B: Ops>(
         preferred_batch_pixels: B::BATCH_PIXELS,
     };
     Ok(Box::new(Model {
-        family,
+        net,
         device,
         spec,
         sizes,
@@ -90,32 +96,41 @@ pub(crate) fn check<B: Ops>(
     mut weights: Weights,
     device: B::Device,
 ) -> Result<(), Error> {
-    load::<B>(config, &mut weights, &device, DType::F32)?;
+    let mut load = Loader::<B> {
+        weights: &mut weights,
+        device: &device,
+        dtype: DType::F32,
+    };
+    net(config, &mut load)?;
     weights.finish().map(drop)
 }
 
-fn load<B: Ops>(
+/// The network of a config, and what it delivers.
+pub(crate) fn net<B: Ops>(
     config: &Config,
-    weights: &mut Weights,
-    device: &B::Device,
-    dtype: DType,
-) -> Result<(Box<dyn Family<B>>, Delivers), Error> {
-    let mut load = Loader::<B> {
-        weights,
-        device,
-        dtype,
-    };
+    load: &mut Loader<'_, B>,
+) -> Result<(Net<B>, Delivers), Error> {
     Ok(match config {
-        Config::Kl(kl) => (Box::new(Kl::load(&mut load, kl)?), kl.delivers()),
+        Config::Kl(kl) => {
+            let net = Kl::load(load, kl)?;
+            (Net::Pictures(Box::new(net)), kl.delivers())
+        }
         Config::Flux2(flux2) => {
-            let family = Kl::load(&mut load, &flux2.kl)?;
-            (Box::new(family), flux2.delivers(load.weights)?)
+            let net = Kl::load(load, &flux2.kl)?;
+            (Net::Pictures(Box::new(net)), flux2.delivers(load.weights)?)
         }
         Config::QwenImage(wan) | Config::Wan(wan) => {
-            (Box::new(Wan::load(&mut load, wan)?), wan.delivers())
+            let net = Wan::load(load, wan)?;
+            (Net::Clips(Box::new(net)), wan.delivers())
         }
-        Config::Dc(dc) => (Box::new(Dc::load(&mut load, dc)?), dc.delivers()),
-        Config::Tiny(tiny) => (Box::new(Tiny::load(&mut load, tiny)?), tiny.delivers()),
+        Config::Dc(dc) => {
+            let net = Dc::load(load, dc)?;
+            (Net::Pictures(Box::new(net)), dc.delivers())
+        }
+        Config::Tiny(tiny) => {
+            let net = Tiny::load(load, tiny)?;
+            (Net::Pictures(Box::new(net)), tiny.delivers())
+        }
     })
 }
 
@@ -194,13 +209,13 @@ impl Flux2Config {
 impl WanConfig {
     fn delivers(&self) -> Delivers {
         let levels = self.dim_mult.len();
-        let halvings = (0..levels - 1).filter(|&level| self.halves_time(level));
         let halved = Sizes::halved(levels);
         let patch = self.patch();
+        let temporal = self.temporal();
         Delivers {
             latent_channels: self.z_dim,
             has_posterior: true,
-            temporal: 1 << halvings.count(),
+            temporal,
             norm: self.latent_norm(),
             sizes: Sizes {
                 cell: halved.cell * patch,
@@ -210,7 +225,7 @@ impl WanConfig {
                 } else {
                     patch
                 },
-                single_frames: true,
+                frame_step: temporal.max(STEP),
                 ..halved
             },
             tiling: Some(self.tiling()),

@@ -74,8 +74,12 @@ pub struct Spec {
     pub latent_channels: usize,
     /// Pixels per latent cell along each side, as delivered.
     pub spatial_compression: usize,
-    /// Frames per latent frame; 1 for image models.
+    /// Frames per latent frame; 1 for image models. A clip has `(frames - 1) / temporal_compression + 1`
+    /// latent frames.
     pub temporal_compression: usize,
+    /// Clips have a multiple of this many frames, and one. 1 where any number will do, as for image
+    /// models, to which every frame is an image of its own.
+    pub frame_step: usize,
     /// Width and height must be multiples of this.
     pub size_multiple: usize,
     /// Whether it looks at what it encodes; where not, the data of its input may be left empty.

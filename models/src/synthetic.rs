@@ -129,6 +129,7 @@ impl Synthetic {
             latent_channels: config.channels,
             spatial_compression: CELL,
             temporal_compression: 1,
+            frame_step: 1,
             size_multiple: CELL,
             reads_pixels: config.decode,
             has_posterior: false,

@@ -52,6 +52,12 @@ impl WanConfig {
         self.temperal_downsample[index]
     }
 
+    /// Frames per latent frame.
+    pub(crate) fn temporal(&self) -> usize {
+        let halvings = (0..self.dim_mult.len() - 1).filter(|&level| self.halves_time(level));
+        1 << halvings.count()
+    }
+
     /// How a raw latent becomes what the diffusion model sees.
     pub(crate) fn latent_norm(&self) -> LatentNorm {
         LatentNorm::MeanStd {

@@ -82,6 +82,8 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         bias: Option<Tensor<Self, 1>>,
         shape: ConvShape,
     ) -> Self::Kernel {
+        // Frames under a kernel come concatenated.
+        let shape = shape.flat();
         let dtype = FloatDType::from(weight.dtype());
         let device = weight.device();
         let route = match () {

@@ -7,8 +7,11 @@ use burn::tensor::{FloatDType, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 
 use crate::{
-    kernel::{self, Conv, Fused, Map, Norm, Residual, Rms, Statistics},
-    nn::{Act, ConvShape, Floor, GroupNorm, Ops, PlainKernel, Post, Pre, RmsNorm, plain_convolve},
+    kernel::{self, Conv, Fused, Map, Norm, Over, Residual, Rms, Statistics},
+    nn::{
+        Act, ConvShape, Floor, Frames, GroupNorm, Ops, PlainKernel, Post, Pre, RmsNorm,
+        plain_convolve, plain_convolve_over,
+    },
 };
 
 /// Weights of a convolution on the CPU.
@@ -41,12 +44,14 @@ impl Ops for Flex {
         let weight = weight.cast(FloatDType::F32);
         let bias = bias.map(|bias| bias.cast(FloatDType::F32));
         if shape.groups != 1 {
-            return FlexKernel::Plain(Box::new(PlainKernel::new(weight, bias, shape)));
+            let kernel = PlainKernel::new(weight, bias, shape.flat());
+            return FlexKernel::Plain(Box::new(kernel));
         }
         let dims = weight.dims();
         let (weight, bias) = (dense(weight), bias.map(dense));
         let bias = bias.as_ref().map(values);
-        let conv = Conv::new(values(&weight), dims, bias, shape.stride, shape.pad);
+        let how = (shape.stride, shape.pad);
+        let conv = Conv::new(shape.over, values(&weight), dims, bias, how);
         FlexKernel::Packed(conv)
     }
 
@@ -60,9 +65,29 @@ impl Ops for Flex {
             FlexKernel::Plain(kernel) => plain_convolve(x, pre, kernel, post),
             FlexKernel::Packed(conv) => {
                 let (inner, outer) = fusible(post.act);
+                let x = Frames { before: None, x };
                 outer.apply(packed(x, pre, conv, (post.residual, inner)))
             }
         }
+    }
+
+    fn convolve_over(
+        x: Frames<Self>,
+        (kernel, over): (&Self::Kernel, Over),
+        post: Post<Self>,
+    ) -> Tensor<Self, 4> {
+        match kernel {
+            FlexKernel::Plain(_) => plain_convolve_over(x.join(), (kernel, over), post),
+            FlexKernel::Packed(conv) => {
+                let (inner, outer) = fusible(post.act);
+                outer.apply(packed(x, None, conv, (post.residual, inner)))
+            }
+        }
+    }
+
+    fn own(x: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        let x = x.into_primitive().tensor().to_contiguous();
+        Tensor::from_primitive(TensorPrimitive::Float(x))
     }
 
     fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4> {
@@ -98,11 +123,13 @@ impl Ops for Flex {
 
 /// A convolution by our own kernel, with what can be fused to it.
 fn packed(
-    x: Tensor<Flex, 4>,
+    frames: Frames<Flex>,
     pre: Option<Pre<'_, Flex>>,
     conv: &Conv,
     (residual, act): (Option<Tensor<Flex, 4>>, kernel::Act),
 ) -> Tensor<Flex, 4> {
+    let Frames { before, x } = frames;
+    let before = before.map(dense);
     let (x, norms) = match pre {
         None => (dense(x), None),
         Some(Pre { norm, act }) => match fusible(act) {
@@ -114,9 +141,13 @@ fn packed(
             _ => (dense(Flex::group_norm(x, norm, act)), None),
         },
     };
-    let input = map(&x);
+    let mut input = map(&x);
+    if let Some(before) = &before {
+        input.before = values(before);
+        input.n += before.layout().shape()[0];
+    }
     let [height, width] = conv.output(input.height, input.width);
-    let shape = [input.n, height, width, conv.outputs()];
+    let shape = [conv.pictures(input.n), height, width, conv.outputs()];
     let run = |residual, out: &mut [f32]| {
         let fused = Fused {
             norms: norms.as_deref(),
@@ -190,6 +221,7 @@ fn map(x: &FlexTensor) -> Map<'_> {
     let shape = x.layout().shape();
     let (n, height, width, channels) = (shape[0], shape[1], shape[2], shape[3]);
     Map {
+        before: &[],
         data: values(x),
         n,
         height,

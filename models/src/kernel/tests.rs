@@ -1,6 +1,6 @@
 //! The kernels against the definitions, written as plainly as possible, in f64.
 
-use super::{Act, Conv, Fused, Map, Norm, Residual, Statistics};
+use super::{Act, Conv, Fused, Map, Norm, Over, Residual, Statistics};
 
 fn wave(n: usize, frequency: f64) -> Vec<f32> {
     (0..n)
@@ -71,11 +71,11 @@ fn convolutions_follow_their_definition() {
         let weight = wave(outputs * channels * kernel * kernel, 0.71);
         let bias = wave(outputs, 1.3);
         let conv = Conv::new(
+            Over::SINGLE,
             &weight,
             [outputs, channels, kernel, kernel],
             Some(&bias),
-            stride,
-            pad,
+            (stride, pad),
         );
         let [out_height, out_width] = conv.output(height, width);
         let residual = wave(n * out_height * out_width * outputs, 0.11);
@@ -86,6 +86,7 @@ fn convolutions_follow_their_definition() {
             act: Act::Relu,
         };
         let map = Map {
+            before: &[],
             data: &x,
             n,
             height,
@@ -113,6 +114,61 @@ fn convolutions_follow_their_definition() {
 }
 
 #[test]
+fn a_kernel_over_frames_is_one_over_their_channels() {
+    let ([height, width, channels], outputs) = ([7, 9, 5], 33);
+    let weight = wave(outputs * 3 * channels * 9, 0.71);
+    let sides = [outputs, 3 * channels, 3, 3];
+    let pad = (2, [0, 0, 1, 1]);
+    let picture = height * width * channels;
+    for stride in [1, 2] {
+        let over = Over { frames: 3, stride };
+        let conv = Conv::new(over, &weight, sides, None, pad);
+        let flat = Conv::new(Over::SINGLE, &weight, sides, None, pad);
+        // Two of the frames lie elsewhere.
+        let (frames, values) = (6, wave(6 * picture, 0.37));
+        let (before, data) = values.split_at(2 * picture);
+        let clip = Map {
+            before,
+            data,
+            n: frames,
+            height,
+            width,
+            channels,
+        };
+        let fused = Fused {
+            norms: None,
+            residual: Residual::None,
+            act: Act::None,
+        };
+        let [out_height, out_width] = conv.output(height, width);
+        let area = out_height * out_width * outputs;
+        let mut out = vec![f32::NAN; conv.pictures(frames) * area];
+        assert_eq!(out.len() / area, 4 / stride);
+        conv.run(clip, fused, &mut out);
+        for (index, out) in out.chunks_exact(area).enumerate() {
+            let frame = |frame: usize| &values[(index * stride + frame) * picture..][..picture];
+            let pixels = (0..picture).step_by(channels);
+            let together: Vec<f32> = pixels
+                .flat_map(|at| (0..3).flat_map(move |t| frame(t)[at..at + channels].to_vec()))
+                .collect();
+            let map = Map {
+                before: &[],
+                data: &together,
+                n: 1,
+                height,
+                width,
+                channels: 3 * channels,
+            };
+            let mut expected = vec![f32::NAN; area];
+            flat.run(map, fused, &mut expected);
+            for (a, b) in out.iter().zip(&expected) {
+                assert!((a - b).abs() < 2e-5, "{a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
 fn group_norm_follows_its_definition_even_where_nearly_flat() {
     let (height, width, channels, groups, eps) = (37, 19, 12, 3, 1e-6);
     let (gamma, beta) = (wave(channels, 0.3), wave(channels, 0.9));
@@ -120,6 +176,7 @@ fn group_norm_follows_its_definition_even_where_nearly_flat() {
         let plain = wave(2 * height * width * channels, 0.53);
         let x: Vec<f32> = plain.iter().map(|v| 3.0 + v * amplitude).collect();
         let map = Map {
+            before: &[],
             data: &x,
             n: 2,
             height,
@@ -171,11 +228,11 @@ fn neither_batch_nor_threads_change_a_bit() {
     let (height, width, channels, outputs) = (50, 40, 64, 48);
     let x = wave(3 * height * width * channels, 0.37);
     let conv = Conv::new(
+        Over::SINGLE,
         &wave(outputs * channels * 9, 0.71),
         [outputs, channels, 3, 3],
         None,
-        1,
-        [1; 4],
+        (1, [1; 4]),
     );
     let statistics = Statistics {
         gamma: &[1.5; 64],
@@ -185,6 +242,7 @@ fn neither_batch_nor_threads_change_a_bit() {
     };
     let run = |n: usize| {
         let map = Map {
+            before: &[],
             data: &x[..n * height * width * channels],
             n,
             height,

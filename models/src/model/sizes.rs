@@ -13,8 +13,8 @@ pub(crate) struct Sizes {
     pub(crate) cells: usize,
     /// A part of a cell counts as one.
     pub(crate) rounds_up: bool,
-    /// Clips of more than one frame are not taken.
-    pub(crate) single_frames: bool,
+    /// Clips have a multiple of this many frames, and one.
+    pub(crate) frame_step: usize,
 }
 
 impl Sizes {
@@ -25,7 +25,7 @@ impl Sizes {
             even: 1,
             cells: 1,
             rounds_up: false,
-            single_frames: false,
+            frame_step: 1,
         }
     }
 
@@ -37,8 +37,17 @@ impl Sizes {
             width,
             ..
         } = *pixels;
-        if frames != 1 && self.single_frames {
-            return Err(Error::Frames { frames });
+        let step = self.frame_step;
+        let fits = |frames: usize| frames > 0 && (frames - 1).is_multiple_of(step);
+        if !fits(frames) {
+            let below = frames.saturating_sub(1) / step * step + 1;
+            let above = below + step;
+            return Err(Error::Frames {
+                frames,
+                step,
+                below,
+                above,
+            });
         }
         let fits = |side: usize| {
             let cells = side / self.cell;

@@ -51,16 +51,30 @@ impl<B: Ops> Attention<B> {
     }
 }
 
+/// [`attend`] over the tokens of clips, where each sees those of its own frame and of the frames before
+/// it. A frame has `tokens` of them.
+#[allow(dead_code, reason = "classes that attend over time are on their way")]
+pub(crate) fn attend_causally<B: Ops>([q, k, v]: [Tensor<B, 3>; 3], tokens: usize) -> Tensor<B, 3> {
+    let frames = q.dims()[1] / tokens;
+    let outputs = (0..frames).map(|frame| {
+        let q = q.clone().narrow(1, frame * tokens, tokens);
+        let seen = |x: &Tensor<B, 3>| x.clone().narrow(1, 0, (frame + 1) * tokens);
+        attend(q, seen(&k), seen(&v))
+    });
+    Tensor::cat(outputs.collect(), 1)
+}
+
 /// Single-head attention of `[batch, tokens, channels]`, over a slice of the queries at a time.
 pub(crate) fn attend<B: Ops>(q: Tensor<B, 3>, k: Tensor<B, 3>, v: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [n, tokens, c] = q.dims();
+    let [n, queries, c] = q.dims();
+    let tokens = k.dims()[1];
     let dtype = q.dtype();
-    flops::note(&[2, n, tokens, tokens, c]);
+    flops::note(&[2, n, queries, tokens, c]);
     let q = q.mul_scalar((c as f64).powf(-0.5));
     let k = k.swap_dims(1, 2);
-    let rows = (SCORES / (n * tokens)).clamp(1, tokens);
-    let slices = (0..tokens).step_by(rows).map(|start| {
-        let q = q.clone().narrow(1, start, rows.min(tokens - start));
+    let rows = (SCORES / (n * tokens)).clamp(1, queries);
+    let slices = (0..queries).step_by(rows).map(|start| {
+        let q = q.clone().narrow(1, start, rows.min(queries - start));
         let scores = B::matmul(q, k.clone()).cast(FloatDType::F32);
         B::matmul(softmax(scores, 2).cast(dtype), v.clone())
     });

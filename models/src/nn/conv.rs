@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Act, GroupNorm, Ops, Post, Pre};
-use crate::flops;
+use crate::{flops, kernel::Over};
 
 /// Everything about a convolution but its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) struct ConvShape {
     pub(crate) pad: [usize; 4],
     pub(crate) groups: usize,
     pub(crate) bias: bool,
+    /// How it lies over the frames of a clip; the inputs are those of one frame.
+    pub(crate) over: Over,
 }
 
 impl ConvShape {
@@ -29,6 +31,7 @@ impl ConvShape {
             pad: [kernel / 2; 4],
             groups: 1,
             bias: true,
+            over: Over::SINGLE,
         }
     }
 
@@ -55,6 +58,38 @@ impl ConvShape {
             groups: self.inputs,
             ..self
         }
+    }
+
+    /// The same over this many frames at a time, from every frame on.
+    pub(crate) const fn over(self, frames: usize) -> Self {
+        let over = Over { frames, stride: 1 };
+        Self { over, ..self }
+    }
+
+    /// The same over single frames.
+    pub(crate) const fn single(self) -> Self {
+        Self {
+            over: Over::SINGLE,
+            ..self
+        }
+    }
+
+    /// The 2-D one that it is when the frames under the kernel are concatenated along channels.
+    pub(crate) const fn flat(self) -> Self {
+        Self {
+            inputs: self.inputs * self.over.frames,
+            over: Over::SINGLE,
+            ..self
+        }
+    }
+
+    /// The same with every `stride`-th output in time.
+    pub(crate) const fn every(self, stride: usize) -> Self {
+        let over = Over {
+            stride,
+            ..self.over
+        };
+        Self { over, ..self }
     }
 
     /// Output height and width.
@@ -119,7 +154,13 @@ impl<B: Ops> Conv2d<B> {
         self.run(x, Some(Pre { norm, act }), post)
     }
 
-    fn run(&self, x: Tensor<B, 4>, pre: Option<Pre<'_, B>>, post: Post<B>) -> Tensor<B, 4> {
+    /// What stands before it, it, and what follows.
+    pub(crate) fn run(
+        &self,
+        x: Tensor<B, 4>,
+        pre: Option<Pre<'_, B>>,
+        post: Post<B>,
+    ) -> Tensor<B, 4> {
         let [n, height, width, _] = x.dims();
         let ConvShape {
             inputs,

@@ -55,17 +55,6 @@ impl<B: Ops> Loader<'_, B> {
         })
     }
 
-    /// A causal convolution over time, rows and columns, as the 2-D one that it is for a single frame:
-    /// the last slice of its kernel in time.
-    pub(crate) fn conv_3d(&mut self, name: &str, shape: ConvShape) -> Result<Conv2d<B>, Error> {
-        let k = shape.kernel;
-        let sides = [shape.outputs, shape.inputs, k, k, k];
-        let weight = self.weights.take(&format!("{name}.weight"), &sides)?;
-        let last = |kernel: &[f32]| kernel[(k - 1) * k * k..].to_vec();
-        let weight = weight.chunks_exact(k * k * k).flat_map(last).collect();
-        self.conv_of(name, weight, shape)
-    }
-
     /// `{name}.weight` and `{name}.bias` of a root-mean-square norm.
     pub(crate) fn rms_norm(
         &mut self,
@@ -105,24 +94,48 @@ impl<B: Ops> Loader<'_, B> {
         weight: Vec<f32>,
         shape: ConvShape,
     ) -> Result<Conv2d<B>, Error> {
-        let ConvShape {
-            inputs,
-            outputs,
-            kernel,
-            groups,
-            ..
-        } = shape;
-        let bias = match shape.bias {
-            true => Some(self.weights.take(&format!("{name}.bias"), &[outputs])?),
-            false => None,
-        };
+        let bias = self.bias(name, shape)?;
+        Ok(self.conv_from(weight, bias.as_deref(), shape))
+    }
+
+    /// `{name}.bias`, where the shape has one.
+    pub(crate) fn bias(&mut self, name: &str, shape: ConvShape) -> Result<Option<Vec<f32>>, Error> {
+        match shape.bias {
+            true => {
+                let bias = self
+                    .weights
+                    .take(&format!("{name}.bias"), &[shape.outputs])?;
+                Ok(Some(bias))
+            }
+            false => Ok(None),
+        }
+    }
+
+    /// A convolution whose values were made elsewhere.
+    pub(crate) fn conv_from(
+        &self,
+        weight: Vec<f32>,
+        bias: Option<&[f32]>,
+        shape: ConvShape,
+    ) -> Conv2d<B> {
+        Conv2d::new(self.kernel(weight, bias, shape), shape)
+    }
+
+    /// `weight` as [`Ops::kernel`] wants it, on the device.
+    pub(crate) fn kernel(
+        &self,
+        weight: Vec<f32>,
+        bias: Option<&[f32]>,
+        shape: ConvShape,
+    ) -> B::Kernel {
         let dtype = self.dtype.float();
-        let sides = [outputs, inputs / groups, kernel, kernel];
+        let inputs = shape.flat().inputs / shape.groups;
+        let sides = [shape.outputs, inputs, shape.kernel, shape.kernel];
         let weight = Tensor::<B, 4>::from_data(TensorData::new(weight, sides), self.device);
         let bias = bias.map(|values| {
-            Tensor::<B, 1>::from_data(TensorData::new(values, [outputs]), self.device).cast(dtype)
+            let data = TensorData::new(values.to_vec(), [shape.outputs]);
+            Tensor::<B, 1>::from_data(data, self.device).cast(dtype)
         });
-        let kernel = B::kernel(weight.cast(dtype), bias, shape);
-        Ok(Conv2d::new(kernel, shape))
+        B::kernel(weight.cast(dtype), bias, shape)
     }
 }

@@ -6,10 +6,10 @@
 use std::fmt;
 
 use burn::tensor::{
-    FloatDType, Tensor, TensorData, backend::Backend, module, ops::PaddedConvOptions,
+    FloatDType, Slice, Tensor, TensorData, backend::Backend, module, ops::PaddedConvOptions,
 };
 
-use crate::{Error, pending::Step};
+use crate::{Error, kernel::Over, pending::Step};
 
 use super::{Act, ConvShape, GroupNorm, RmsNorm, rms::plain_rms_norm};
 
@@ -26,6 +26,45 @@ pub(crate) struct Post<B: Backend> {
     pub(crate) residual: Option<Tensor<B, 4>>,
     pub(crate) act: Act,
 }
+
+/// Frames of a clip, `[n, height, width, channels]`, in two pieces of memory.
+#[derive(Debug)]
+pub(crate) struct Frames<B: Backend> {
+    /// Those that come first, if any.
+    pub(crate) before: Option<Tensor<B, 4>>,
+    pub(crate) x: Tensor<B, 4>,
+}
+
+impl<B: Backend> Frames<B> {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |before| before.dims()[0]);
+        before + self.x.dims()[0]
+    }
+
+    /// In one piece.
+    pub(crate) fn join(self) -> Tensor<B, 4> {
+        match self.before {
+            Some(before) => Tensor::cat(vec![before, self.x], 0),
+            None => self.x,
+        }
+    }
+
+    /// The last `n`.
+    pub(crate) fn last(&self, n: usize) -> Tensor<B, 4> {
+        let last = |x: &Tensor<B, 4>, n: usize| x.clone().narrow(0, x.dims()[0] - n, n);
+        let frames = self.x.dims()[0];
+        match &self.before {
+            _ if n <= frames => last(&self.x, n),
+            Some(before) => Tensor::cat(vec![last(before, n - frames), self.x.clone()], 0),
+            None => panic!("{n} frames of {frames}"),
+        }
+    }
+}
+
+/// Values of concatenated frames that exist at one time: half a gibibyte in f32, so that they do not
+/// triple what a chunk of a clip takes.
+const WINDOWS: usize = 1 << 27;
 
 /// A backend on which encoders run.
 pub(crate) trait Ops: Backend {
@@ -47,7 +86,8 @@ pub(crate) trait Ops: Backend {
         dtype
     }
 
-    /// Lays out `weight` `[out, in / groups, kh, kw]` and `bias` `[out]`.
+    /// Lays out `weight`, `[out, frames * in / groups, kh, kw]` with the channels of a frame side by
+    /// side, and `bias`, `[out]`.
     fn kernel(
         weight: Tensor<Self, 4>,
         bias: Option<Tensor<Self, 1>>,
@@ -61,6 +101,21 @@ pub(crate) trait Ops: Backend {
         kernel: &Self::Kernel,
         post: Post<Self>,
     ) -> Tensor<Self, 4>;
+
+    /// `post(conv(x))` with a kernel that lies over several frames.
+    fn convolve_over(
+        x: Frames<Self>,
+        (kernel, over): (&Self::Kernel, Over),
+        post: Post<Self>,
+    ) -> Tensor<Self, 4> {
+        plain_convolve_over(x.join(), (kernel, over), post)
+    }
+
+    /// The same values in memory of their own, so that what they were cut from can be freed.
+    fn own(x: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        // What is cut from something shares its memory, and so is never changed in place.
+        x.mul_scalar(1.0)
+    }
 
     /// `act(norm(x))`
     fn group_norm(x: Tensor<Self, 4>, norm: &GroupNorm<Self>, act: Act) -> Tensor<Self, 4> {
@@ -161,6 +216,34 @@ pub(crate) fn plain_convolve<B: Ops>(
         None => y,
     };
     post.act.apply(y)
+}
+
+/// [`Ops::convolve_over`] as a 2-D convolution over the frames under the kernel, concatenated along
+/// channels: so no backend needs another kernel than its 2-D one.
+pub(crate) fn plain_convolve_over<B: Ops>(
+    x: Tensor<B, 4>,
+    (kernel, over): (&B::Kernel, Over),
+    post: Post<B>,
+) -> Tensor<B, 4> {
+    let [n, h, w, c] = x.dims();
+    let (outputs, Over { frames, stride }) = (over.outputs(n), over);
+    let fit = (WINDOWS / (h * w * c * frames)).clamp(1, outputs);
+    let parts = (0..outputs).step_by(fit).map(|first| {
+        let count = fit.min(outputs - first);
+        let under = (0..frames).map(|frame| {
+            let start = first * stride + frame;
+            let end = start + (count - 1) * stride + 1;
+            let step = Slice::new(start as isize, Some(end as isize), stride as isize);
+            x.clone().slice_dim(0, step)
+        });
+        let residual = post.residual.as_ref();
+        let post = Post {
+            residual: residual.map(|residual| residual.clone().narrow(0, first, count)),
+            act: post.act,
+        };
+        B::convolve(Tensor::cat(under.collect(), 3), None, kernel, post)
+    });
+    Tensor::cat(parts.collect(), 0)
 }
 
 /// [`Ops::group_norm`] in burn's own ops. Statistics are taken in f32 whatever the dtype: squares of

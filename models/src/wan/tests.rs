@@ -10,8 +10,8 @@ use crate::{
     config::Config,
     device::test::{Backend, Device},
     golden,
-    model::Family,
-    nn::Loader,
+    model::ClipFamily,
+    nn::{Loader, Past},
     weights::Weights,
 };
 use whole::{Clip, Whole};
@@ -77,6 +77,9 @@ fn one_frame_in_two_dimensions_is_one_frame_in_three() {
 fn collapse(model: &Wan<Backend>, picture: &[f32], [height, width]: [usize; 2]) -> Vec<f32> {
     let data = TensorData::new(picture.to_vec(), [1, 3, height, width]);
     let x = Tensor::<Backend, 4>::from_data(data, &Device).permute([0, 2, 3, 1]);
-    let moments = model.encode(x).permute([0, 3, 1, 2]).into_data();
+    let moments = model
+        .encode(x, &mut Past::still())
+        .permute([0, 3, 1, 2])
+        .into_data();
     moments.into_vec().expect("f32")
 }

@@ -5,6 +5,8 @@ mod checkpoint;
 #[cfg(feature = "cpu")]
 mod clamp;
 #[cfg(feature = "cpu")]
+mod clips;
+#[cfg(feature = "cpu")]
 mod damage;
 #[cfg(feature = "cpu")]
 mod device;

@@ -13,10 +13,10 @@ use preheat_models::{
 use safetensors::SafeTensors;
 
 /// Relative L2 that counts as equal in f32.
-const EQUAL: f64 = 1e-5;
+pub(crate) const EQUAL: f64 = 1e-5;
 
 /// Relative L2 between an element alone and in a batch.
-const SAME: f64 = 1e-6;
+pub(crate) const SAME: f64 = 1e-6;
 
 /// A tensor of a golden file.
 pub(crate) struct Golden {
@@ -59,7 +59,12 @@ fn try_encoder_in(dir: &Path, dtype: DType) -> Result<Box<dyn Encoder>, Error> {
 
 /// The tensors of `dir/golden.safetensors`.
 pub(crate) fn golden(dir: &Path) -> BTreeMap<String, Golden> {
-    let bytes = fs::read(dir.join("golden.safetensors")).expect("a golden");
+    tensors(&dir.join("golden.safetensors"))
+}
+
+/// The tensors of a golden file.
+pub(crate) fn tensors(file: &Path) -> BTreeMap<String, Golden> {
+    let bytes = fs::read(file).expect("a golden");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
         let values = view
@@ -105,7 +110,7 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Every golden: `models/tests/parity/<model>/<case>`.
-fn cases() -> Vec<PathBuf> {
+pub(crate) fn cases() -> Vec<PathBuf> {
     let folders = |path: &Path| {
         let entries = fs::read_dir(path).expect("the folder of goldens");
         let paths = entries.map(|entry| entry.expect("an entry").path());

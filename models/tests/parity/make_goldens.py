@@ -66,6 +66,17 @@ def picture(shape, seed, flat=False):
     return x.clamp(-1, 1) * (0.02 if flat else 1.0)
 
 
+def clip(shape, seed, flat=False):
+    """A picture that drifts and changes; no two frames are alike."""
+    n, c, t, h, w = shape
+    start, end = (picture([n, c, h, w], seed + i) for i in (0, 1))
+    weight = torch.linspace(0, 1, t).sqrt().reshape(1, 1, t, 1, 1)
+    x = start[:, :, None] * (1 - weight) + end[:, :, None] * weight
+    x = torch.stack([x[:, :, i].roll(i, dims=-1) for i in range(t)], dim=2)
+    x = x + picture(shape, seed + 2) * 0.2
+    return x.clamp(-1, 1) * (0.02 if flat else 1.0)
+
+
 def normalise(model, z):
     """As diffusers' pipelines do."""
     c = model.config
@@ -247,6 +258,15 @@ MODELS = {
 }
 
 
+# Clips for those models that take them: `clip-<frames>.safetensors` beside the picture's golden. Where
+# nothing looks ahead, the first frames of one are the golden of a shorter clip.
+CLIPS = {
+    "qwen-image": [[2, 3, 9, 17, 23]],
+    "wan-2.1": [[1, 3, 17, 24, 16]],
+    "wan-2.2": [[1, 3, 17, 16, 32]],
+}
+
+
 def tiled(model):
     model.enable_tiling()
     return model
@@ -295,6 +315,10 @@ def main(names):
             (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
             pixels = picture(shape, seed=7, flat=flat)
             save_file({"pixels": pixels, **outputs(model, pixels)}, folder / "golden.safetensors")
+            for frames in CLIPS.get(name, ()):
+                pixels = clip(frames, seed=8, flat=flat)
+                file = folder / f"clip-{frames[2]}.safetensors"
+                save_file({"pixels": pixels, **outputs(model, pixels)}, file)
             print(folder.relative_to(HERE))
 
 
