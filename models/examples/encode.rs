@@ -39,6 +39,9 @@ struct Args {
     /// images; nothing is done to it before the model.
     #[arg(long, conflicts_with_all = ["images", "size"], value_name = "FILE")]
     pixels: Option<PathBuf>,
+    /// The images are the frames of one clip, in this order.
+    #[arg(long, conflicts_with = "pixels")]
+    clip: bool,
     /// Encode large pictures in tiles, as diffusers does after `enable_tiling()`.
     #[arg(long)]
     tiling: bool,
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
     }
     let (pixels, clips) = match &args.pixels {
         Some(path) => read_pixels(path)?,
-        None => (read_images(&args, spec.size_multiple)?, false),
+        None => (read_images(&args, spec.size_multiple)?, args.clip),
     };
     let moments = encoder.encode(&pixels)?;
     for index in 0..pixels.batch {
@@ -142,9 +145,13 @@ fn read_images(args: &Args, multiple: usize) -> Result<Pixels> {
         data.extend(read().with_context(|| path.display().to_string())?);
     }
     let [width, height] = size.unwrap_or_default();
+    let (batch, frames) = match args.clip {
+        true => (1, args.images.len()),
+        false => (args.images.len(), 1),
+    };
     Ok(Pixels {
-        batch: args.images.len(),
-        frames: 1,
+        batch,
+        frames,
         height: height as usize,
         width: width as usize,
         data: PixelData::Rgb8(data),

@@ -3,6 +3,7 @@
 mod dc;
 mod flux2;
 mod kl;
+mod ltx;
 mod tiny;
 mod wan;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 pub(crate) use dc::{BlockType, DcConfig};
 pub(crate) use flux2::Flux2Config;
 pub(crate) use kl::{DownBlock, KlConfig};
+pub(crate) use ltx::{LtxConfig, LtxDown, LtxLevel, Padding};
 pub(crate) use tiny::TinyConfig;
 pub(crate) use wan::WanConfig;
 
@@ -23,11 +25,24 @@ const KL: &str = "AutoencoderKL";
 const FLUX2: &str = "AutoencoderKLFlux2";
 const QWEN_IMAGE: &str = "AutoencoderKLQwenImage";
 const WAN: &str = "AutoencoderKLWan";
+const TEMPORAL_DECODER: &str = "AutoencoderKLTemporalDecoder";
+const LTX: &str = "AutoencoderKLLTXVideo";
+const LTX2: &str = "AutoencoderKLLTX2Video";
 const DC: &str = "AutoencoderDC";
 const TINY: &str = "AutoencoderTiny";
 
 /// The classes that are served, as errors list them.
-const SERVED: [&str; 6] = [KL, FLUX2, QWEN_IMAGE, WAN, DC, TINY];
+const SERVED: [&str; 9] = [
+    KL,
+    FLUX2,
+    QWEN_IMAGE,
+    WAN,
+    TEMPORAL_DECODER,
+    LTX,
+    LTX2,
+    DC,
+    TINY,
+];
 
 /// Bounds that no published VAE comes near; past them a config is taken for damage.
 const MAX_CHANNELS: usize = 1 << 14;
@@ -41,6 +56,9 @@ pub(crate) enum Config {
     Flux2(Flux2Config),
     QwenImage(WanConfig),
     Wan(WanConfig),
+    TemporalDecoder(KlConfig),
+    Ltx(LtxConfig),
+    Ltx2(LtxConfig),
     Dc(DcConfig),
     Tiny(TinyConfig),
 }
@@ -75,6 +93,9 @@ impl Config {
             FLUX2 => Flux2Config::parse(json).map(Self::Flux2),
             QWEN_IMAGE => WanConfig::deserialize(json).map(Self::QwenImage),
             WAN => WanConfig::deserialize(json).map(Self::Wan),
+            TEMPORAL_DECODER => KlConfig::temporal_decoder(json).map(Self::TemporalDecoder),
+            LTX => LtxConfig::video(json).map(Self::Ltx),
+            LTX2 => LtxConfig::video_2(json).map(Self::Ltx2),
             DC => DcConfig::deserialize(json).map(Self::Dc),
             TINY => TinyConfig::deserialize(json).map(Self::Tiny),
             _ => {
@@ -99,6 +120,9 @@ impl Config {
             Self::Flux2(_) => FLUX2,
             Self::QwenImage(_) => QWEN_IMAGE,
             Self::Wan(_) => WAN,
+            Self::TemporalDecoder(_) => TEMPORAL_DECODER,
+            Self::Ltx(_) => LTX,
+            Self::Ltx2(_) => LTX2,
             Self::Dc(_) => DC,
             Self::Tiny(_) => TINY,
         }
@@ -108,16 +132,17 @@ impl Config {
     /// f16. diffusers' default for the classes that have the key is true.
     pub(crate) fn force_upcast(&self) -> bool {
         match self {
-            Self::Kl(config) => config.force_upcast,
+            Self::Kl(config) | Self::TemporalDecoder(config) => config.force_upcast,
             Self::Flux2(config) => config.kl.force_upcast,
-            Self::QwenImage(_) | Self::Wan(_) | Self::Dc(_) | Self::Tiny(_) => false,
+            _ => false,
         }
     }
 
     /// What makes the parameters impossible, if anything.
     fn fault(&self) -> Option<String> {
         match self {
-            Self::Kl(config) => config.fault(),
+            Self::Kl(config) | Self::TemporalDecoder(config) => config.fault(),
+            Self::Ltx(config) | Self::Ltx2(config) => config.fault(),
             Self::Flux2(config) => config.fault(),
             Self::QwenImage(config) | Self::Wan(config) => config.fault(),
             Self::Dc(config) => config.fault(),

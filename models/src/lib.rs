@@ -18,6 +18,8 @@ mod kernel;
 #[cfg(feature = "cpu")]
 mod kl;
 #[cfg(feature = "cpu")]
+mod ltx;
+#[cfg(feature = "cpu")]
 mod model;
 mod moments;
 #[cfg(feature = "cpu")]

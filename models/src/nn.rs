@@ -8,6 +8,7 @@ mod act;
 mod attention;
 mod causal;
 mod conv;
+mod layer;
 mod loader;
 mod norm;
 mod ops;
@@ -26,6 +27,7 @@ pub(crate) use attention::attend_causally;
 pub(crate) use attention::{Attention, attend};
 pub(crate) use causal::{Before, CausalConv};
 pub(crate) use conv::{Conv2d, ConvShape};
+pub(crate) use layer::LayerNorm;
 pub(crate) use loader::Loader;
 pub(crate) use norm::GroupNorm;
 pub(crate) use ops::{

@@ -2,9 +2,10 @@
 
 use crate::{
     DType, Device, Encoder, Error, Fingerprint, LatentNorm, Spec,
-    config::{Config, DcConfig, Flux2Config, KlConfig, TinyConfig, WanConfig},
+    config::{Config, DcConfig, Flux2Config, KlConfig, LtxConfig, TinyConfig, WanConfig},
     dc::Dc,
     kl::Kl,
+    ltx::Ltx,
     model::{Model, Net, Sizes, Tiling},
     nn::{Loader, Ops},
     tiny::Tiny,
@@ -122,6 +123,18 @@ pub(crate) fn net<B: Ops>(
         Config::QwenImage(wan) | Config::Wan(wan) => {
             let net = Wan::load(load, wan)?;
             (Net::Clips(Box::new(net)), wan.delivers())
+        }
+        // Every frame is a picture to it. diffusers does not tile this class.
+        Config::TemporalDecoder(kl) => {
+            let delivers = Delivers {
+                tiling: None,
+                ..kl.delivers()
+            };
+            (Net::Pictures(Box::new(Kl::load(load, kl)?)), delivers)
+        }
+        Config::Ltx(ltx) | Config::Ltx2(ltx) => {
+            let net = Ltx::load(load, ltx)?;
+            (Net::Clips(Box::new(net)), ltx.delivers(load.weights)?)
         }
         Config::Dc(dc) => {
             let net = Dc::load(load, dc)?;
@@ -247,6 +260,45 @@ impl WanConfig {
             pad_to: 1,
             cut: Some(cell * patch),
         }
+    }
+}
+
+impl LtxConfig {
+    /// The norm of the latents lies among the weights.
+    fn delivers(&self, weights: &mut Weights) -> Result<Delivers, Error> {
+        let mut take = |name| weights.take(name, &[self.latent_channels]);
+        let [temporal, cell] = self.factors();
+        let nominal = self.nominal_cell();
+        Ok(Delivers {
+            latent_channels: self.latent_channels,
+            has_posterior: true,
+            temporal,
+            norm: LatentNorm::MeanStd {
+                mean: take("latents_mean")?,
+                std: take("latents_std")?,
+                scale: self.scaling_factor as f32,
+            },
+            sizes: Sizes {
+                cell,
+                even: if self.divides() {
+                    cell
+                } else {
+                    self.patch_size
+                },
+                cells: 1,
+                rounds_up: !self.divides(),
+                frame_step: temporal,
+            },
+            tiling: Some(Tiling {
+                trigger: 512,
+                tile: 512,
+                stride: 448,
+                blend: 512 / nominal - 448 / nominal,
+                keep: 448 / nominal,
+                pad_to: 1,
+                cut: Some(nominal),
+            }),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Parameters of `AutoencoderKL` and `AutoencoderKLFlux2`, which share their encoder.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Error, Value};
 
 use super::{bounds, channels};
 use crate::{LatentNorm, nn::Act};
@@ -58,6 +59,32 @@ pub(crate) enum DownBlock {
 }
 
 impl KlConfig {
+    /// What an `AutoencoderKLTemporalDecoder` file holds: its encoder is this one, with the defaults of
+    /// whatever is not a parameter of that class.
+    pub(super) fn temporal_decoder(file: &Value) -> Result<Self, Error> {
+        let config = Self::deserialize(file)?;
+        let Self {
+            act_fn,
+            norm_num_groups,
+            use_quant_conv,
+            mid_block_add_attention,
+            shift_factor,
+            latents_mean,
+            latents_std,
+            ..
+        } = Self::default();
+        Ok(Self {
+            act_fn,
+            norm_num_groups,
+            use_quant_conv,
+            mid_block_add_attention,
+            shift_factor,
+            latents_mean,
+            latents_std,
+            ..config
+        })
+    }
+
     /// How a raw latent becomes what the diffusion model sees.
     pub(crate) fn latent_norm(&self) -> LatentNorm {
         let scale = self.scaling_factor as f32;

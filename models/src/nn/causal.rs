@@ -11,7 +11,6 @@ pub(crate) enum Before {
     /// Frames of zeros.
     Zeros,
     /// The first frame, again and again.
-    #[allow(dead_code, reason = "classes that do are on their way")]
     First,
     /// Nothing: the first output is that of the first frames that fill the kernel. Not for pictures.
     Nothing,

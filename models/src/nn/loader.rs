@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Conv2d, ConvShape, Floor, GroupNorm, Ops, RmsNorm};
+use super::{Conv2d, ConvShape, Floor, GroupNorm, LayerNorm, Ops, RmsNorm};
 use crate::{DType, Error, weights::Weights};
 
 /// Takes tensors by name and lays them out on the device.
@@ -68,6 +68,31 @@ impl<B: Ops> Loader<'_, B> {
             gamma: Tensor::from_data(TensorData::new(gamma, [channels]), self.device),
             beta: Tensor::from_data(TensorData::new(beta, [channels]), self.device),
             floor,
+        })
+    }
+
+    /// A root-mean-square norm without parameters.
+    pub(crate) fn rms_norm_plain(&self, channels: usize, floor: Floor) -> RmsNorm<B> {
+        RmsNorm {
+            gamma: Tensor::ones([channels], self.device),
+            beta: Tensor::zeros([channels], self.device),
+            floor,
+        }
+    }
+
+    /// `{name}.weight` and `{name}.bias` of a layer norm.
+    pub(crate) fn layer_norm(
+        &mut self,
+        name: &str,
+        channels: usize,
+        eps: f32,
+    ) -> Result<LayerNorm<B>, Error> {
+        let gamma = self.weights.take(&format!("{name}.weight"), &[channels])?;
+        let beta = self.weights.take(&format!("{name}.bias"), &[channels])?;
+        Ok(LayerNorm {
+            gamma: Tensor::from_data(TensorData::new(gamma, [channels]), self.device),
+            beta: Tensor::from_data(TensorData::new(beta, [channels]), self.device),
+            eps,
         })
     }
 

@@ -7,7 +7,6 @@ use burn::tensor::{Tensor, backend::Backend};
 pub(crate) enum Edge {
     Zeros,
     /// The nearest pixel, again and again.
-    #[allow(dead_code, reason = "classes that do are on their way")]
     Replicate,
 }
 

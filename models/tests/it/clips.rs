@@ -100,7 +100,11 @@ fn every_clip_is_met_at_every_length() {
 
 #[test]
 fn a_batch_of_clips_is_its_clips() {
-    for name in ["qwen-image/a/clip-9.safetensors"] {
+    for name in [
+        "qwen-image/a/clip-9.safetensors",
+        "ltx-0.9.0/a/clip-9.safetensors",
+        "svd/a/clip-5.safetensors",
+    ] {
         let file = goldens().join(name);
         let mut encoder = encoder(file.parent().expect("a folder"));
         let pixels = batch(&tensors(&file));

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Models, and how many tensors their encoders have, `quant_conv` and batch norm included.
-const MODELS: [(&str, usize); 8] = [
+const MODELS: [(&str, usize); 9] = [
     ("sd", 108),
     ("flux-1", 106),
     ("flux-2", 108 + 3),
@@ -21,6 +21,7 @@ const MODELS: [(&str, usize); 8] = [
     ("wan-2.1", 86),
     ("wan-2.2", 86),
     ("dc-f32c32", 179),
+    ("svd", 108),
     ("tiny", 67),
 ];
 

@@ -22,14 +22,17 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLLTX2Video,
+    AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
+    AutoencoderKLTemporalDecoder,
     AutoencoderKLWan,
     AutoencoderTiny,
 )
 from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
-ENCODER = ("encoder.", "quant_conv.", "bn.")
+ENCODER = ("encoder.", "quant_conv.", "bn.", "latents_")
 
 
 def randomise(model, seed, flat=False):
@@ -52,6 +55,10 @@ def randomise(model, seed, flat=False):
             if name.endswith("running_mean"):
                 b.copy_(torch.rand(b.shape, generator=g) - 0.5)
             elif name.endswith("running_var"):
+                b.copy_(torch.rand(b.shape, generator=g) * 1.5 + 0.5)
+            elif name == "latents_mean":
+                b.copy_(torch.rand(b.shape, generator=g) - 0.5)
+            elif name == "latents_std":
                 b.copy_(torch.rand(b.shape, generator=g) * 1.5 + 0.5)
     return model.half().float().eval()
 
@@ -87,7 +94,10 @@ def normalise(model, z):
         z = z.reshape(n, channels * p * q, h // p, w // q)
         mean, var = (b.reshape(1, -1, 1, 1) for b in (model.bn.running_mean, model.bn.running_var))
         return (z - mean) / torch.sqrt(var + c.batch_norm_eps)
-    channel = lambda v: torch.tensor(v).reshape(1, -1, *[1] * (z.ndim - 2))
+    channel = lambda v: torch.as_tensor(v).reshape(1, -1, *[1] * (z.ndim - 2))
+    if hasattr(model, "latents_mean"):
+        mean, std = channel(model.latents_mean), channel(model.latents_std)
+        return (z - mean) * c.scaling_factor / std
     if c.get("latents_mean") is not None and c.get("latents_std") is not None:
         scale = c.get("scaling_factor", 1.0) or 1.0
         return (z - channel(c["latents_mean"])) * scale / channel(c["latents_std"])
@@ -96,6 +106,12 @@ def normalise(model, z):
 
 @torch.no_grad()
 def outputs(model, pixels):
+    if isinstance(model, AutoencoderKLTemporalDecoder) and pixels.ndim == 5:
+        # It takes the frames of a clip as so many pictures.
+        frames = pixels.transpose(1, 2).flatten(0, 1)
+        out = outputs(model, frames)
+        clips = lambda v: v.unflatten(0, (len(pixels), -1)).transpose(1, 2).contiguous()
+        return {k: clips(v) for k, v in out.items()}
     encoded = model.encode(pixels)
     if hasattr(encoded, "latent_dist"):
         d = encoded.latent_dist
@@ -159,6 +175,68 @@ def wan(cls=AutoencoderKLWan, **changes):
 def wan22(**changes):
     config = dict(is_residual=True, patch_size=2, in_channels=12, out_channels=12)
     return wan(**{**config, **changes})
+
+
+def ltx(**changes):
+    n = len(changes.get("decoder_block_out_channels", (8, 16)))
+    config = dict(
+        latent_channels=8,
+        block_out_channels=(8, 12, 12),
+        down_block_types=("LTXVideoDownBlock3D",) * 3,
+        layers_per_block=(1, 2, 1, 1),
+        spatio_temporal_scaling=(True, True, False),
+        downsample_type=("conv",) * 3,
+        decoder_block_out_channels=(8, 16),
+        decoder_layers_per_block=(1,) * (n + 1),
+        decoder_spatio_temporal_scaling=(True,) * n,
+        decoder_inject_noise=(False,) * (n + 1),
+        upsample_residual=(False,) * n,
+        upsample_factor=(1,) * n,
+        patch_size=2,
+        scaling_factor=0.8,
+    )
+    return AutoencoderKLLTXVideo(**{**config, **changes})
+
+
+def ltx095(**changes):
+    config = dict(
+        block_out_channels=(8, 16, 16, 32),
+        down_block_types=("LTXVideo095DownBlock3D",) * 3,
+        layers_per_block=(1, 1, 2, 1),
+        spatio_temporal_scaling=(True, True, True),
+        downsample_type=("spatial", "temporal", "spatiotemporal"),
+    )
+    return ltx(**{**config, **changes})
+
+
+def ltx2(**changes):
+    config = dict(
+        latent_channels=8,
+        block_out_channels=(16, 16, 32, 32),
+        down_block_types=("LTX2VideoDownBlock3D",) * 4,
+        layers_per_block=(1, 1, 2, 1, 1),
+        spatio_temporal_scaling=(True, True, True, True),
+        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        decoder_block_out_channels=(8,),
+        decoder_layers_per_block=(1, 1),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        upsample_type=("spatiotemporal",),
+        upsample_residual=(True,),
+        upsample_factor=(2,),
+        patch_size=2,
+        scaling_factor=1.3,
+    )
+    return AutoencoderKLLTX2Video(**{**config, **changes})
+
+
+def svd(**changes):
+    config = dict(
+        block_out_channels=(32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        layers_per_block=1,
+    )
+    return AutoencoderKLTemporalDecoder(**{**config, **changes})
 
 
 def dc(**changes):
@@ -240,6 +318,10 @@ MODELS = {
     "qwen-image": (lambda: wan(AutoencoderKLQwenImage), [2, 3, 1, 33, 47], {}),
     "wan-2.1": (lambda: wan(num_res_blocks=2), [1, 3, 1, 40, 56], {}),
     "wan-2.2": (lambda: wan22(), [1, 3, 1, 48, 64], {}),
+    "ltx-0.9.0": (lambda: ltx(), [2, 3, 1, 16, 24], {}),
+    "ltx-0.9.5": (lambda: ltx095(), [1, 3, 1, 16, 24], {}),
+    "ltx-2": (lambda: ltx2(), [1, 3, 1, 32, 48], {}),
+    "svd": (lambda: svd(), [2, 3, 16, 24], {}),
     # 16 pixels in the last stage, four of them per channel of a head: the linear form.
     "dc-linear": (lambda: dc(), [2, 3, 16, 24], {}),
     # 4 pixels, as many as a head has channels: the quadratic form.
@@ -264,6 +346,10 @@ CLIPS = {
     "qwen-image": [[2, 3, 9, 17, 23]],
     "wan-2.1": [[1, 3, 17, 24, 16]],
     "wan-2.2": [[1, 3, 17, 16, 32]],
+    "ltx-0.9.0": [[2, 3, 9, 16, 24]],
+    "ltx-0.9.5": [[1, 3, 17, 8, 16]],
+    "ltx-2": [[1, 3, 17, 16, 32]],
+    "svd": [[2, 3, 5, 16, 8]],
 }
 
 

@@ -113,6 +113,18 @@ CONFIGS = {
         "scaling_factor": 0.41407,
         "upsample_block_type": "interpolate",
     },
+    "svd": {
+        "_class_name": "AutoencoderKLTemporalDecoder",
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "force_upcast": True,
+        "in_channels": 3,
+        "latent_channels": 4,
+        "layers_per_block": 2,
+        "out_channels": 3,
+        "sample_size": 768,
+        "scaling_factor": 0.18215,
+    },
     "tiny": {"_class_name": "AutoencoderTiny", "latent_channels": 4},
 }
 
