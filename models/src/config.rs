@@ -1,9 +1,13 @@
 //! `config.json`: the class, and its parameters with diffusers' defaults for what the file omits.
 
+mod cogvideox;
 mod dc;
 mod flux2;
+mod hunyuan;
+mod hunyuan15;
 mod kl;
 mod ltx;
+mod mochi;
 mod tiny;
 mod wan;
 
@@ -12,10 +16,14 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use cogvideox::{CHUNK, CogVideoXConfig};
 pub(crate) use dc::{BlockType, DcConfig};
 pub(crate) use flux2::Flux2Config;
+pub(crate) use hunyuan::HunyuanConfig;
+pub(crate) use hunyuan15::{Downsample, Hunyuan15Config};
 pub(crate) use kl::{DownBlock, KlConfig};
 pub(crate) use ltx::{LtxConfig, LtxDown, LtxLevel, Padding};
+pub(crate) use mochi::{FEATURES, GROUPS, MochiConfig};
 pub(crate) use tiny::TinyConfig;
 pub(crate) use wan::WanConfig;
 
@@ -28,11 +36,15 @@ const WAN: &str = "AutoencoderKLWan";
 const TEMPORAL_DECODER: &str = "AutoencoderKLTemporalDecoder";
 const LTX: &str = "AutoencoderKLLTXVideo";
 const LTX2: &str = "AutoencoderKLLTX2Video";
+const HUNYUAN: &str = "AutoencoderKLHunyuanVideo";
+const HUNYUAN_15: &str = "AutoencoderKLHunyuanVideo15";
+const COGVIDEOX: &str = "AutoencoderKLCogVideoX";
+const MOCHI: &str = "AutoencoderKLMochi";
 const DC: &str = "AutoencoderDC";
 const TINY: &str = "AutoencoderTiny";
 
 /// The classes that are served, as errors list them.
-const SERVED: [&str; 9] = [
+const SERVED: [&str; 13] = [
     KL,
     FLUX2,
     QWEN_IMAGE,
@@ -40,6 +52,10 @@ const SERVED: [&str; 9] = [
     TEMPORAL_DECODER,
     LTX,
     LTX2,
+    HUNYUAN,
+    HUNYUAN_15,
+    COGVIDEOX,
+    MOCHI,
     DC,
     TINY,
 ];
@@ -59,6 +75,10 @@ pub(crate) enum Config {
     TemporalDecoder(KlConfig),
     Ltx(LtxConfig),
     Ltx2(LtxConfig),
+    Hunyuan(HunyuanConfig),
+    Hunyuan15(Hunyuan15Config),
+    CogVideoX(CogVideoXConfig),
+    Mochi(MochiConfig),
     Dc(DcConfig),
     Tiny(TinyConfig),
 }
@@ -96,6 +116,10 @@ impl Config {
             TEMPORAL_DECODER => KlConfig::temporal_decoder(json).map(Self::TemporalDecoder),
             LTX => LtxConfig::video(json).map(Self::Ltx),
             LTX2 => LtxConfig::video_2(json).map(Self::Ltx2),
+            HUNYUAN => HunyuanConfig::deserialize(json).map(Self::Hunyuan),
+            HUNYUAN_15 => Hunyuan15Config::deserialize(json).map(Self::Hunyuan15),
+            COGVIDEOX => CogVideoXConfig::deserialize(json).map(Self::CogVideoX),
+            MOCHI => MochiConfig::deserialize(json).map(Self::Mochi),
             DC => DcConfig::deserialize(json).map(Self::Dc),
             TINY => TinyConfig::deserialize(json).map(Self::Tiny),
             _ => {
@@ -123,6 +147,10 @@ impl Config {
             Self::TemporalDecoder(_) => TEMPORAL_DECODER,
             Self::Ltx(_) => LTX,
             Self::Ltx2(_) => LTX2,
+            Self::Hunyuan(_) => HUNYUAN,
+            Self::Hunyuan15(_) => HUNYUAN_15,
+            Self::CogVideoX(_) => COGVIDEOX,
+            Self::Mochi(_) => MOCHI,
             Self::Dc(_) => DC,
             Self::Tiny(_) => TINY,
         }
@@ -145,6 +173,10 @@ impl Config {
             Self::Ltx(config) | Self::Ltx2(config) => config.fault(),
             Self::Flux2(config) => config.fault(),
             Self::QwenImage(config) | Self::Wan(config) => config.fault(),
+            Self::Hunyuan(config) => config.fault(),
+            Self::Hunyuan15(config) => config.fault(),
+            Self::CogVideoX(config) => config.fault(),
+            Self::Mochi(config) => config.fault(),
             Self::Dc(config) => config.fault(),
             Self::Tiny(config) => config.fault(),
         }
@@ -165,4 +197,13 @@ fn bounds(stages: &[usize], layers: &[usize]) -> Option<String> {
 fn channels(counts: &[usize]) -> Option<String> {
     let n = counts.iter().find(|&&n| n == 0 || n > MAX_CHANNELS)?;
     Some(format!("{n} channels: use 1 to {MAX_CHANNELS}"))
+}
+
+/// Why a group norm cannot divide these channels, if so.
+fn groups_fit(counts: &[usize], groups: usize) -> Option<String> {
+    let uneven = |&&c: &&usize| groups == 0 || c % groups != 0;
+    let c = counts.iter().find(uneven)?;
+    Some(format!(
+        "{c} channels do not divide into {groups} norm groups"
+    ))
 }

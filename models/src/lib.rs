@@ -3,6 +3,8 @@
 use std::{path::PathBuf, str::FromStr};
 
 #[cfg(feature = "cpu")]
+mod cogvideox;
+#[cfg(feature = "cpu")]
 mod config;
 #[cfg(feature = "cpu")]
 mod dc;
@@ -14,11 +16,17 @@ mod found;
 #[cfg(all(test, feature = "cpu"))]
 mod golden;
 #[cfg(feature = "cpu")]
+mod hunyuan;
+#[cfg(feature = "cpu")]
+mod hunyuan15;
+#[cfg(feature = "cpu")]
 mod kernel;
 #[cfg(feature = "cpu")]
 mod kl;
 #[cfg(feature = "cpu")]
 mod ltx;
+#[cfg(feature = "cpu")]
+mod mochi;
 #[cfg(feature = "cpu")]
 mod model;
 mod moments;
@@ -150,7 +158,8 @@ pub struct Options {
     /// On the CPU only the weights are rounded to it.
     pub dtype: Option<DType>,
     /// Whether large pictures are encoded in tiles, as diffusers does after `enable_tiling()`. That
-    /// bounds memory, changes values, and so changes the fingerprint. `AutoencoderTiny` does not tile.
+    /// bounds memory, changes values, and so changes the fingerprint. `AutoencoderTiny` and
+    /// `AutoencoderKLCogVideoX` do not tile.
     pub tiling: bool,
     /// Whether the pictures of a batch are encoded one by one, as diffusers does after
     /// `enable_slicing()`. It bounds memory, and is part of the fingerprint.

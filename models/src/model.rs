@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::{DType as BurnDType, Tensor, TensorData};
+use burn::tensor::{DType as BurnDType, FloatDType, Tensor, TensorData};
 
 pub(crate) use clip::{ClipFamily, in_steps};
 pub(crate) use sizes::Sizes;
@@ -46,6 +46,21 @@ impl<B: Ops> Net<B> {
             Self::Pictures(family) => family.encode(x),
             Self::Clips(family) => family.encode(x, &mut Past::still()),
         }
+    }
+
+    /// The most frames that go through it together because its result depends on that.
+    fn frames_together(&self, frames: usize) -> usize {
+        match self {
+            Self::Clips(family) if frames > 1 => {
+                let chunks = family.chunks(frames, 1);
+                chunks.iter().map(Range::len).max().unwrap_or(1)
+            }
+            _ => 1,
+        }
+    }
+
+    fn reads_f32(&self) -> bool {
+        matches!(self, Self::Clips(family) if family.reads_f32())
     }
 }
 
@@ -196,12 +211,19 @@ impl<B: Ops> Model<B> {
                 reason,
             });
         }
-        let whole = tiling.map_or(height * width, |tiling| tiling.tile.pow(2));
-        if whole > B::MAX_PIXELS {
+        let frame = tiling.map_or(height * width, |tiling| tiling.tile.pow(2));
+        let together = self.net.frames_together(pixels.frames);
+        if frame * together > B::MAX_PIXELS {
             let (device, most) = (self.spec.device, B::MAX_PIXELS);
-            let reason = format!(
-                "{device} encodes at most {most} pixels in one piece: tile larger pictures"
-            );
+            let reason = match together {
+                1 => format!(
+                    "{device} encodes at most {most} pixels in one piece: tile larger pictures"
+                ),
+                frames => format!(
+                    "{device} encodes at most {most} pixels in one piece, and this model takes {frames} \
+                     frames together: use smaller ones, or tile them"
+                ),
+            };
             return Err(Error::Size {
                 width,
                 height,
@@ -215,7 +237,10 @@ impl<B: Ops> Model<B> {
     fn upload(&self, pixels: &Pixels, frames: Range<usize>) -> Tensor<B, 4> {
         let (height, width) = (pixels.height, pixels.width);
         let (shape, plane) = ([frames.len(), height, width, 3], height * width);
-        let dtype = B::activations(self.spec.dtype.float());
+        let dtype = match self.net.reads_f32() {
+            true => FloatDType::F32,
+            false => B::activations(self.spec.dtype.float()),
+        };
         match &pixels.data {
             PixelData::Rgb8(bytes) => {
                 let bytes = &bytes[frames.start * plane * 3..frames.end * plane * 3];

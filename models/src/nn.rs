@@ -7,6 +7,8 @@
 mod act;
 mod attention;
 mod causal;
+mod causal_attention;
+mod clip;
 mod conv;
 mod layer;
 mod loader;
@@ -19,13 +21,10 @@ mod rms;
 mod shuffle;
 
 pub(crate) use act::Act;
-#[allow(
-    unused_imports,
-    reason = "classes that attend over time are on their way"
-)]
-pub(crate) use attention::attend_causally;
-pub(crate) use attention::{Attention, attend};
+pub(crate) use attention::{Attention, attend, attend_causally};
 pub(crate) use causal::{Before, CausalConv};
+pub(crate) use causal_attention::{CausalAttention, so_far};
+pub(crate) use clip::{ClipBlock, ClipBlocks, ClipNorm, Norms, pointwise};
 pub(crate) use conv::{Conv2d, ConvShape};
 pub(crate) use layer::LayerNorm;
 pub(crate) use loader::Loader;

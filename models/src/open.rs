@@ -1,11 +1,17 @@
 //! From a config and weights to an encoder on a device.
 
+mod clips;
+
 use crate::{
     DType, Device, Encoder, Error, Fingerprint, LatentNorm, Spec,
+    cogvideox::CogVideoX,
     config::{Config, DcConfig, Flux2Config, KlConfig, LtxConfig, TinyConfig, WanConfig},
     dc::Dc,
+    hunyuan::Hunyuan,
+    hunyuan15::Hunyuan15,
     kl::Kl,
     ltx::Ltx,
+    mochi::Mochi,
     model::{Model, Net, Sizes, Tiling},
     nn::{Loader, Ops},
     tiny::Tiny,
@@ -135,6 +141,22 @@ pub(crate) fn net<B: Ops>(
         Config::Ltx(ltx) | Config::Ltx2(ltx) => {
             let net = Ltx::load(load, ltx)?;
             (Net::Clips(Box::new(net)), ltx.delivers(load.weights)?)
+        }
+        Config::Hunyuan(hunyuan) => {
+            let net = Hunyuan::load(load, hunyuan)?;
+            (Net::Clips(Box::new(net)), hunyuan.delivers())
+        }
+        Config::Hunyuan15(hunyuan) => {
+            let net = Hunyuan15::load(load, hunyuan)?;
+            (Net::Clips(Box::new(net)), hunyuan.delivers())
+        }
+        Config::CogVideoX(cogvideox) => {
+            let net = CogVideoX::load(load, cogvideox)?;
+            (Net::Clips(Box::new(net)), cogvideox.delivers())
+        }
+        Config::Mochi(mochi) => {
+            let net = Mochi::load(load, mochi)?;
+            (Net::Clips(Box::new(net)), mochi.delivers())
         }
         Config::Dc(dc) => {
             let net = Dc::load(load, dc)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Error, Value};
 
-use super::{bounds, channels};
+use super::{bounds, channels, groups_fit};
 use crate::{LatentNorm, nn::Act};
 
 /// `AutoencoderKL`.
@@ -109,12 +109,8 @@ impl KlConfig {
                 self.down_block_types.len()
             ));
         }
-        let groups = self.norm_num_groups;
-        let uneven = |&&c: &&usize| groups == 0 || c % groups != 0;
-        if let Some(c) = self.block_out_channels.iter().find(uneven) {
-            return Some(format!(
-                "{c} channels do not divide into {groups} norm groups"
-            ));
+        if let Some(reason) = groups_fit(&self.block_out_channels, self.norm_num_groups) {
+            return Some(reason);
         }
         let wrong =
             |v: &Option<Vec<f32>>| v.as_ref().is_some_and(|v| v.len() != self.latent_channels);

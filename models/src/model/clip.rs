@@ -20,6 +20,11 @@ pub(crate) trait ClipFamily<B: Ops>: fmt::Debug + Send {
     /// `[latent frames, height, width, channels]`: where there is a posterior the means and, after
     /// them, the log-variances. With [`Past::still`] every frame is a picture of its own.
     fn encode(&self, x: Tensor<B, 4>, past: &mut Past<B>) -> Tensor<B, 4>;
+
+    /// Whether it must have pixels in f32 even where it computes in less.
+    fn reads_f32(&self) -> bool {
+        false
+    }
 }
 
 /// Chunks of a network that takes one frame and then multiples of `step`: each of as many frames as

@@ -52,13 +52,13 @@ impl<B: Ops> Attention<B> {
 }
 
 /// [`attend`] over the tokens of clips, where each sees those of its own frame and of the frames before
-/// it. A frame has `tokens` of them.
-#[allow(dead_code, reason = "classes that attend over time are on their way")]
+/// it. A frame has `tokens` of them. `q` is of the last frames of `k` and `v`.
 pub(crate) fn attend_causally<B: Ops>([q, k, v]: [Tensor<B, 3>; 3], tokens: usize) -> Tensor<B, 3> {
-    let frames = q.dims()[1] / tokens;
+    let [frames, all] = [&q, &k].map(|x| x.dims()[1] / tokens);
     let outputs = (0..frames).map(|frame| {
         let q = q.clone().narrow(1, frame * tokens, tokens);
-        let seen = |x: &Tensor<B, 3>| x.clone().narrow(1, 0, (frame + 1) * tokens);
+        let seen = (all - frames + frame + 1) * tokens;
+        let seen = |x: &Tensor<B, 3>| x.clone().narrow(1, 0, seen);
         attend(q, seen(&k), seen(&v))
     });
     Tensor::cat(outputs.collect(), 1)

@@ -10,6 +10,7 @@ use burn::tensor::{Tensor, backend::Backend};
 #[derive(Debug)]
 pub(crate) struct Past<B: Backend> {
     still: bool,
+    keeps: bool,
     chunks: usize,
     turns: Vec<Option<Tensor<B, 4>>>,
     turn: usize,
@@ -26,9 +27,17 @@ impl<B: Backend> Past<B> {
         Self::of(true)
     }
 
+    /// Of a clip that comes in whole: nothing is kept.
+    pub(crate) const fn nothing() -> Self {
+        let mut past = Self::of(false);
+        past.keeps = false;
+        past
+    }
+
     const fn of(still: bool) -> Self {
         Self {
             still,
+            keeps: !still,
             chunks: 0,
             turns: Vec::new(),
             turn: 0,
@@ -58,6 +67,9 @@ impl<B: Backend> Past<B> {
 
     /// Keeps frames for the next chunk. They should have memory of their own.
     pub(crate) fn keep(&mut self, frames: Option<Tensor<B, 4>>) {
+        if !self.keeps {
+            return;
+        }
         match self.turns.get_mut(self.turn) {
             Some(turn) => *turn = frames,
             None => self.turns.push(frames),

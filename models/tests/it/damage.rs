@@ -14,13 +14,18 @@ use crate::{
 };
 
 /// One golden of every class, and of what makes classes differ in their tensors.
-const GOLDENS: [&str; 9] = [
+const GOLDENS: [&str; 14] = [
     "kl-plain/a",
     "kl-16-channels/a",
     "kl-attention-stages/a",
     "flux2/a",
     "qwen-image/a",
     "wan-2.2/a",
+    "hunyuan-video/a",
+    "hunyuan-video-1.5/a",
+    "hunyuan-video-1.5-unmatched/a",
+    "cogvideox-quant/a",
+    "mochi/a",
     "dc-linear/a",
     "dc-strided/a",
     "tiny-4-channels/a",

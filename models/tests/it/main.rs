@@ -14,6 +14,8 @@ mod device;
 mod hollow;
 mod image;
 #[cfg(feature = "cpu")]
+mod lengths;
+#[cfg(feature = "cpu")]
 mod parity;
 mod posterior;
 #[cfg(feature = "cpu")]

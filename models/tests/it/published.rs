@@ -13,13 +13,17 @@ use crate::{
 };
 
 /// Models, and how many tensors their encoders have, `quant_conv` and batch norm included.
-const MODELS: [(&str, usize); 9] = [
+const MODELS: [(&str, usize); 13] = [
     ("sd", 108),
     ("flux-1", 106),
     ("flux-2", 108 + 3),
     ("qwen-image", 86),
     ("wan-2.1", 86),
     ("wan-2.2", 86),
+    ("hunyuan-video", 108),
+    ("hunyuan-video-1.5", 94),
+    ("cogvideox", 128),
+    ("mochi", 275),
     ("dc-f32c32", 179),
     ("svd", 108),
     ("tiny", 67),

@@ -21,9 +21,13 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLCogVideoX,
     AutoencoderKLFlux2,
     AutoencoderKLLTX2Video,
     AutoencoderKLLTXVideo,
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
+    AutoencoderKLMochi,
     AutoencoderKLQwenImage,
     AutoencoderKLTemporalDecoder,
     AutoencoderKLWan,
@@ -239,6 +243,59 @@ def svd(**changes):
     return AutoencoderKLTemporalDecoder(**{**config, **changes})
 
 
+def hunyuan(**changes):
+    n = len(changes.get("block_out_channels", (8, 16, 16, 16)))
+    config = dict(
+        block_out_channels=(8, 16, 16, 16),
+        down_block_types=("HunyuanVideoDownBlock3D",) * n,
+        up_block_types=("HunyuanVideoUpBlock3D",) * n,
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+    )
+    return AutoencoderKLHunyuanVideo(**{**config, **changes})
+
+
+def hunyuan15(**changes):
+    config = dict(
+        block_out_channels=(8, 16, 16, 16),
+        layers_per_block=1,
+        latent_channels=4,
+        spatial_compression_ratio=8,
+    )
+    return AutoencoderKLHunyuanVideo15(**{**config, **changes})
+
+
+def cogvideox(**changes):
+    n = len(changes.get("block_out_channels", (8, 16, 16, 16)))
+    config = dict(
+        block_out_channels=(8, 16, 16, 16),
+        down_block_types=("CogVideoXDownBlock3D",) * n,
+        up_block_types=("CogVideoXUpBlock3D",) * n,
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+    )
+    return AutoencoderKLCogVideoX(**{**config, **changes})
+
+
+def mochi(**changes):
+    z = changes.get("latent_channels", 4)
+    config = dict(
+        encoder_block_out_channels=(32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32),
+        layers_per_block=(1, 1, 1, 1),
+        temporal_expansions=(2, 3),
+        spatial_expansions=(2, 2),
+        add_attention_block=(False, True, True, True),
+        latent_channels=z,
+        latents_mean=[0.1 * i - 0.2 for i in range(z)],
+        latents_std=[0.5 + 0.3 * i for i in range(z)],
+        scaling_factor=0.8,
+    )
+    return AutoencoderKLMochi(**{**config, **changes})
+
+
 def dc(**changes):
     n = len(changes.get("encoder_block_out_channels", (8, 16)))
     config = dict(
@@ -322,6 +379,39 @@ MODELS = {
     "ltx-0.9.5": (lambda: ltx095(), [1, 3, 1, 16, 24], {}),
     "ltx-2": (lambda: ltx2(), [1, 3, 1, 32, 48], {}),
     "svd": (lambda: svd(), [2, 3, 16, 24], {}),
+    "hunyuan-video": (lambda: hunyuan(), [2, 3, 1, 24, 40], {}),
+    "hunyuan-video-1.5": (lambda: hunyuan15(), [1, 3, 1, 24, 40], {}),
+    # Blocks that change the channels, and down-samplers that do not.
+    "hunyuan-video-1.5-unmatched": (
+        lambda: hunyuan15(
+            block_out_channels=(8, 16),
+            layers_per_block=2,
+            latent_channels=2,
+            spatial_compression_ratio=4,
+            temporal_compression_ratio=2,
+            downsample_match_channel=False,
+            upsample_match_channel=False,
+        ),
+        [1, 3, 1, 24, 20],
+        {},
+    ),
+    "cogvideox": (lambda: cogvideox(), [2, 3, 1, 33, 47], {}),
+    "cogvideox-quant": (
+        lambda: cogvideox(
+            block_out_channels=(8, 12, 12),
+            layers_per_block=2,
+            latent_channels=3,
+            norm_num_groups=4,
+            temporal_compression_ratio=2,
+            act_fn="gelu",
+            norm_eps=1e-5,
+            use_quant_conv=True,
+            use_post_quant_conv=True,
+        ),
+        [1, 3, 1, 24, 32],
+        {},
+    ),
+    "mochi": (lambda: mochi(), [2, 3, 1, 25, 39], {}),
     # 16 pixels in the last stage, four of them per channel of a head: the linear form.
     "dc-linear": (lambda: dc(), [2, 3, 16, 24], {}),
     # 4 pixels, as many as a head has channels: the quadratic form.
@@ -350,6 +440,17 @@ CLIPS = {
     "ltx-0.9.5": [[1, 3, 17, 8, 16]],
     "ltx-2": [[1, 3, 17, 16, 32]],
     "svd": [[2, 3, 5, 16, 8]],
+    "hunyuan-video-1.5": [[1, 3, 29, 16, 24]],
+    "hunyuan-video-1.5-unmatched": [[1, 3, 17, 16, 12]],
+    "mochi": [[2, 3, 7, 12, 20], [1, 3, 25, 16, 12]],
+}
+
+# Where norms see several frames together, a shorter clip has other latents: `lengths.safetensors` has
+# those of the first frames, `mean.5` and so on, for each of these lengths.
+LENGTHS = {
+    "hunyuan-video": ([1, 3, 33, 16, 24], [1, 5, 9, 17, 21, 25, 29, 33]),
+    "cogvideox": ([1, 3, 29, 16, 24], [1, 2, 5, 7, 8, 9, 15, 16, 17, 24, 29]),
+    "cogvideox-quant": ([1, 3, 17, 18, 14], [1, 5, 8, 17]),
 }
 
 
@@ -405,6 +506,14 @@ def main(names):
                 pixels = clip(frames, seed=8, flat=flat)
                 file = folder / f"clip-{frames[2]}.safetensors"
                 save_file({"pixels": pixels, **outputs(model, pixels)}, file)
+            if name in LENGTHS:
+                longest, lengths = LENGTHS[name]
+                pixels = clip(longest, seed=8, flat=flat)
+                tensors = {"pixels": pixels}
+                for t in lengths:
+                    out = outputs(model, pixels[:, :, :t])
+                    tensors |= {f"{key}.{t}": value for key, value in out.items()}
+                save_file(tensors, folder / "lengths.safetensors")
             print(folder.relative_to(HERE))
 
 

@@ -1,6 +1,6 @@
 """Makes the configs, lists of tensors and the golden beside this file.
 
-    python make.py
+    python make.py [NAME...]
 
 Made with diffusers 0.40.0, torch 2.15.0 (CPU) and safetensors 0.8.0. The tests need none of them.
 
@@ -10,6 +10,7 @@ encoder at full size, with weights by the recipe below instead of a file of 137 
 """
 
 import json
+import sys
 from pathlib import Path
 
 import diffusers
@@ -93,6 +94,72 @@ CONFIGS = {
         "scale_factor_spatial": 16,
         "scale_factor_temporal": 4,
         "z_dim": 48,
+    },
+    "hunyuan-video": {
+        "_class_name": "AutoencoderKLHunyuanVideo",
+        "act_fn": "silu",
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["HunyuanVideoDownBlock3D"] * 4,
+        "in_channels": 3,
+        "latent_channels": 16,
+        "layers_per_block": 2,
+        "mid_block_add_attention": True,
+        "norm_num_groups": 32,
+        "out_channels": 3,
+        "scaling_factor": 0.476986,
+        "spatial_compression_ratio": 8,
+        "temporal_compression_ratio": 4,
+        "up_block_types": ["HunyuanVideoUpBlock3D"] * 4,
+    },
+    "hunyuan-video-1.5": {
+        "_class_name": "AutoencoderKLHunyuanVideo15",
+        "block_out_channels": [128, 256, 512, 1024, 1024],
+        "downsample_match_channel": True,
+        "in_channels": 3,
+        "latent_channels": 32,
+        "layers_per_block": 2,
+        "out_channels": 3,
+        "scaling_factor": 1.03682,
+        "spatial_compression_ratio": 16,
+        "temporal_compression_ratio": 4,
+        "upsample_match_channel": True,
+    },
+    "cogvideox": {
+        "_class_name": "AutoencoderKLCogVideoX",
+        "act_fn": "silu",
+        "block_out_channels": [128, 256, 256, 512],
+        "down_block_types": ["CogVideoXDownBlock3D"] * 4,
+        "force_upcast": True,
+        "in_channels": 3,
+        "latent_channels": 16,
+        "latents_mean": None,
+        "latents_std": None,
+        "layers_per_block": 3,
+        "norm_eps": 1e-06,
+        "norm_num_groups": 32,
+        "out_channels": 3,
+        "sample_height": 480,
+        "sample_width": 720,
+        "scaling_factor": 0.7,
+        "shift_factor": None,
+        "temporal_compression_ratio": 4,
+        "up_block_types": ["CogVideoXUpBlock3D"] * 4,
+        "use_post_quant_conv": False,
+        "use_quant_conv": False,
+    },
+    "mochi": {
+        "_class_name": "AutoencoderKLMochi",
+        "act_fn": "silu",
+        "add_attention_block": [False, True, True, True, True],
+        "decoder_block_out_channels": [128, 256, 512, 768],
+        "encoder_block_out_channels": [64, 128, 256, 384],
+        "in_channels": 15,
+        "latent_channels": 12,
+        "layers_per_block": [3, 3, 4, 6, 3],
+        "out_channels": 3,
+        "scaling_factor": 1.0,
+        "spatial_expansions": [2, 2, 2],
+        "temporal_expansions": [1, 2, 3],
     },
     "dc-f32c32": {
         "_class_name": "AutoencoderDC",
@@ -189,17 +256,19 @@ def golden():
     }
 
 
-def main():
+def main(names):
     torch.use_deterministic_algorithms(True)
-    for name, config in CONFIGS.items():
+    for name in names or CONFIGS:
+        config = CONFIGS[name]
         folder = HERE / name
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         lines = list(tensors(config))
         (folder / "tensors.txt").write_text("".join(lines))
         print(name, len(lines))
-    save_file(golden(), HERE / "sd/golden.safetensors")
+        if name == "sd":
+            save_file(golden(), folder / "golden.safetensors")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
