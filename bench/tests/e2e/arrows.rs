@@ -34,14 +34,20 @@ fn crates_name_only_what_the_design_allows() {
     let allowed = BTreeMap::from([
         ("preheat-proto", vec![]),
         ("preheat-models", vec![]),
-        ("preheat-client", vec!["preheat-proto"]),
+        // Itself in its tests, with the feature that makes clips.
+        ("preheat-clips", vec!["preheat-clips"]),
+        ("preheat-client", vec!["preheat-clips", "preheat-proto"]),
         // The server in its tests, which start it: see below.
         ("preheat-python", vec!["preheat-client", "preheat-server"]),
-        ("preheat-server", vec!["preheat-models", "preheat-proto"]),
+        (
+            "preheat-server",
+            vec!["preheat-clips", "preheat-models", "preheat-proto"],
+        ),
         (
             "preheat-bench",
             vec![
                 "preheat-client",
+                "preheat-clips",
                 "preheat-models",
                 "preheat-proto",
                 "preheat-server",
