@@ -148,6 +148,7 @@ impl Embedder {
             source: item.source,
             filter: self.filter,
             flip,
+            times: Vec::new(),
         }
     }
 }

@@ -2,7 +2,9 @@
 //! but the maths, and fleets of pretended GPUs.
 //!
 //! Channel `c` of a latent cell is the mean of colour `c mod 3` over the cell's pixels in [-1, 1],
-//! plus `c / 3` (integer division), so a test can tell a crop, a flip or a mix-up from the latent.
+//! plus `c / 3` (integer division), so a test can tell a crop, a flip or a mix-up from the latent. Of a
+//! clip it is the mean over the frames that a latent frame stands for: the first alone, then
+//! `temporal-compression` each.
 
 use std::{
     str::FromStr,
@@ -25,6 +27,11 @@ const MILLION: u32 = 1_000_000;
 pub struct Config {
     /// `channels`: latent channels.
     pub channels: usize,
+    /// `temporal-compression`: frames per latent frame, after the first, which has one of its own.
+    pub temporal_compression: usize,
+    /// `frame-step`: a clip must have a multiple of this many frames, and one; where it is not typed, as
+    /// `temporal-compression`.
+    pub frame_step: Option<usize>,
     /// `ms-per-megapixel`: device time that every million pixels takes, in milliseconds.
     pub ms_per_megapixel: u64,
     /// `version`: changes the fingerprint and nothing else.
@@ -44,6 +51,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             channels: 4,
+            temporal_compression: 1,
+            frame_step: None,
             ms_per_megapixel: 0,
             version: 0,
             decode: true,
@@ -73,14 +82,18 @@ impl FromStr for Config {
             let number = typed.and_then(|(k, v)| Some((k, v.parse::<u64>().ok()?)));
             match number {
                 Some(("channels", n @ 1..=1024)) => config.channels = n as usize,
+                Some(("temporal-compression", n @ 1..=64)) => {
+                    config.temporal_compression = n as usize;
+                }
+                Some(("frame-step", n @ 1..=64)) => config.frame_step = Some(n as usize),
                 Some(("ms-per-megapixel", n)) => config.ms_per_megapixel = n,
                 Some(("version", n)) => config.version = n,
                 Some(("slow-factor", n @ 1..=1000)) => config.slow_factor = n as u32,
                 Some(("slow-seed", n)) => config.slow_seed = n,
                 _ => {
                     return Err(Error::Synthetic(format!(
-                        "bad option `{option}`: use channels=1..1024, ms-per-megapixel=N, version=N, \
-                         decode=off, slow-share=0..1, slow-factor=1..1000, slow-seed=N"
+                        "bad option `{option}`: use channels=1..1024, temporal-compression=1..64, \
+                         frame-step=1..64, ms-per-megapixel=N, version=N, decode=off, slow-share=0..1, slow-factor=1..1000, slow-seed=N"
                     )));
                 }
             }
@@ -120,6 +133,10 @@ impl Synthetic {
         if !config.decode {
             identity.push_str(" zero");
         }
+        let compression = config.temporal_compression;
+        if compression > 1 {
+            identity.push_str(&format!(" {compression} frames"));
+        }
         let spec = Spec {
             class: "Synthetic".to_owned(),
             fingerprint: Fingerprint(*blake3::hash(identity.as_bytes()).as_bytes()),
@@ -128,8 +145,8 @@ impl Synthetic {
             dtype_reason: "it computes nothing",
             latent_channels: config.channels,
             spatial_compression: CELL,
-            temporal_compression: 1,
-            frame_step: 1,
+            temporal_compression: compression,
+            frame_step: config.frame_step.unwrap_or(compression),
             size_multiple: CELL,
             reads_pixels: config.decode,
             has_posterior: false,
@@ -179,6 +196,17 @@ impl Encoder for Synthetic {
             width,
             ..
         } = *pixels;
+        let step = self.spec.frame_step;
+        let over = frames.saturating_sub(1) % step;
+        if frames == 0 || over != 0 {
+            let below = frames.saturating_sub(over).max(1);
+            return Err(Error::Frames {
+                frames,
+                step,
+                below,
+                above: below + step,
+            });
+        }
         if height % CELL != 0 || width % CELL != 0 {
             let reason = format!("both sides must be multiples of {CELL}");
             return Err(Error::Size {
@@ -209,7 +237,9 @@ impl Synthetic {
             ..
         } = *pixels;
         let channels = self.config.channels;
-        let shape = [batch, channels, frames, height / CELL, width / CELL];
+        let compression = self.config.temporal_compression;
+        let latent_frames = (frames - 1) / compression + 1;
+        let shape = [batch, channels, latent_frames, height / CELL, width / CELL];
         let values = shape.iter().product();
         if !self.config.decode {
             return Moments {
@@ -221,11 +251,19 @@ impl Synthetic {
         let mut mean = Vec::with_capacity(values);
         for element in 0..batch {
             for channel in 0..channels {
-                for frame in 0..frames {
+                for latent_frame in 0..latent_frames {
+                    // Those behind the last whole group count nowhere.
+                    let group = match latent_frame {
+                        0 => 0..1,
+                        _ => (latent_frame - 1) * compression + 1..latent_frame * compression + 1,
+                    };
                     for cell in 0..shape[3] * shape[4] {
                         let (y, x) = (cell / shape[4] * CELL, cell % shape[4] * CELL);
-                        let at = [element, frame, y, x];
-                        mean.push(cell_mean(pixels, at, channel % 3) + (channel / 3) as f32);
+                        let colour = channel % 3;
+                        let frames = group.clone();
+                        let means = frames.map(|f| cell_mean(pixels, [element, f, y, x], colour));
+                        let mean_of_group = means.sum::<f32>() / group.len() as f32;
+                        mean.push(mean_of_group + (channel / 3) as f32);
                     }
                 }
             }

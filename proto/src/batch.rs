@@ -3,6 +3,8 @@
 //! Payloads and tensors are not in the archive: they travel beside it as protobuf `bytes`, where
 //! alignment does not matter. The archive is small, so [`Meta`] copies it once into aligned memory.
 
+mod check;
+
 use std::marker::PhantomData;
 
 use rkyv::{
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// Layout version of the archives of this module; sent beside each of them.
-pub const META_VERSION: u32 = 1;
+pub const META_VERSION: u32 = 2;
 
 /// What of the posterior to send back.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,10 +71,13 @@ pub enum Source {
     Encoded = 0,
     /// Row-major RGB bytes, `source_height * source_width * 3` of them.
     Rgb8 = 1,
+    /// One video file as it lies on disk, decoded beside the device; [`ItemMeta::times`] says which
+    /// of its frames are wanted.
+    Video = 2,
 }
 
-/// One item of a request and its whole transform, in this order: decode, apply the EXIF
-/// orientation, resize to `resize_width` x `resize_height`, cut out the output rectangle at
+/// One item of a request and its whole transform, the same for each of its frames, in this order:
+/// decode, apply the orientation (EXIF, or the rotation of a video), resize to `resize_width` x `resize_height`, cut out the output rectangle at
 /// (`crop_x`, `crop_y`), flip left to right.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[rkyv(derive(Debug))]
@@ -81,7 +86,7 @@ pub struct ItemMeta {
     pub id: u64,
     /// Key of the posterior draw.
     pub seed: u64,
-    /// Size after EXIF orientation, as the caller read it from the header, in pixels.
+    /// Size as shown, orientation applied, as the caller read it from the header, in pixels.
     pub source_width: u32,
     /// See `source_width`.
     pub source_height: u32,
@@ -93,7 +98,7 @@ pub struct ItemMeta {
     pub crop_x: u32,
     /// Top edge, likewise.
     pub crop_y: u32,
-    /// How many payloads it consumes: 1 for an image, the number of frames for a clip.
+    /// How many payloads it consumes: one a frame, or 1 for [`Source::Video`].
     pub payloads: u32,
     /// What those payloads are.
     pub source: Source,
@@ -101,6 +106,10 @@ pub struct ItemMeta {
     pub filter: Filter,
     /// Whether to mirror left to right, last.
     pub flip: bool,
+    /// For [`Source::Video`] the presentation timestamps of the frames that are wanted, one a frame,
+    /// in the time base of the stream, ascending; one that comes twice is a frame shown twice. Empty
+    /// for other sources.
+    pub times: Vec<i64>,
 }
 
 /// Metadata of an [`EncodeRequest`](crate::v1::EncodeRequest).
@@ -228,104 +237,6 @@ impl<T: Layout> Meta<T> {
     }
 }
 
-impl ArchivedRequestMeta {
-    /// Checks every number against the limits and the payloads. Call once, before anything is
-    /// allocated or decoded.
-    ///
-    /// # Errors
-    /// [`Code::BadRequest`] or [`Code::TooLarge`]; the message names the field and the item.
-    pub fn check(&self, payloads: usize) -> Result<(), Error> {
-        let (width, height) = (self.width.to_native(), self.height.to_native());
-        let frames = self.frames.to_native();
-        check_side("width", width)?;
-        check_side("height", height)?;
-        if frames == 0 || frames > limits::MAX_FRAMES {
-            return Err(bad(format!(
-                "frames is {frames}, must be 1..={}",
-                limits::MAX_FRAMES
-            )));
-        }
-        if self.items.is_empty() || self.items.len() > limits::MAX_ITEMS {
-            let seen = self.items.len();
-            return Err(bad(format!(
-                "items has {seen} entries, must be 1..={}",
-                limits::MAX_ITEMS
-            )));
-        }
-        let cost = self.cost_pixels();
-        if cost > limits::MAX_OUTPUT_PIXELS {
-            let limit = limits::MAX_OUTPUT_PIXELS;
-            return Err(Error::new(
-                Code::TooLarge,
-                format!("the call asks for {cost} output pixels, over {limit}: send fewer items"),
-            ));
-        }
-        let mut wanted = 0_u64;
-        for (index, item) in self.items.iter().enumerate() {
-            item.check(width, height, frames)
-                .map_err(|error| bad(format!("items[{index}]: {}", error.message)))?;
-            wanted += u64::from(item.payloads.to_native());
-        }
-        if wanted != payloads as u64 {
-            return Err(bad(format!(
-                "items consume {wanted} payloads, but {payloads} were sent"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Output pixels of the whole call: what admission counts.
-    pub fn cost_pixels(&self) -> u64 {
-        let one = u64::from(self.width.to_native()) * u64::from(self.height.to_native());
-        one.saturating_mul(u64::from(self.frames.to_native()))
-            .saturating_mul(self.items.len() as u64)
-    }
-}
-
-impl ArchivedItemMeta {
-    fn check(&self, width: u32, height: u32, frames: u32) -> Result<(), Error> {
-        let sides = [
-            ("source_width", self.source_width.to_native()),
-            ("source_height", self.source_height.to_native()),
-            ("resize_width", self.resize_width.to_native()),
-            ("resize_height", self.resize_height.to_native()),
-        ];
-        for (name, side) in sides {
-            check_side(name, side)?;
-        }
-        for (name, w, h) in [
-            ("source", self.source_width, self.source_height),
-            ("resize", self.resize_width, self.resize_height),
-        ] {
-            let pixels = u64::from(w.to_native()) * u64::from(h.to_native());
-            if pixels > limits::MAX_SOURCE_PIXELS {
-                let limit = limits::MAX_SOURCE_PIXELS;
-                return Err(bad(format!(
-                    "{name} size has {pixels} pixels, over {limit}"
-                )));
-            }
-        }
-        let right = u64::from(self.crop_x.to_native()) + u64::from(width);
-        let bottom = u64::from(self.crop_y.to_native()) + u64::from(height);
-        let (rw, rh) = (
-            self.resize_width.to_native(),
-            self.resize_height.to_native(),
-        );
-        if right > u64::from(rw) || bottom > u64::from(rh) {
-            return Err(bad(format!(
-                "the crop ends at ({right}, {bottom}), outside the resized {rw}x{rh}"
-            )));
-        }
-        if self.payloads.to_native() != frames {
-            let seen = self.payloads.to_native();
-            return Err(bad(format!(
-                "payloads is {seen}, must equal frames, {frames}"
-            )));
-        }
-        Ok(())
-    }
-}
-
 impl ArchivedReplyMeta {
     /// Checks that the answer fits the request: as many items, same names, tensors inside
     /// `latents` at aligned offsets. Returns the bytes of one tensor.
@@ -375,17 +286,7 @@ macro_rules! view_enum {
 view_enum!(ArchivedPosterior => Posterior { Mode, Sample, Moments });
 view_enum!(ArchivedScale => Scale { Raw, Normalized });
 view_enum!(ArchivedFilter => Filter { Bilinear, Bicubic, Lanczos });
-view_enum!(ArchivedSource => Source { Encoded, Rgb8 });
-
-fn check_side(name: &str, side: u32) -> Result<(), Error> {
-    if side == 0 || side > limits::MAX_SIDE {
-        return Err(bad(format!(
-            "{name} is {side}, must be 1..={}",
-            limits::MAX_SIDE
-        )));
-    }
-    Ok(())
-}
+view_enum!(ArchivedSource => Source { Encoded, Rgb8, Video });
 
 fn bad(message: String) -> Error {
     Error::new(Code::BadRequest, message)

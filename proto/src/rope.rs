@@ -2,14 +2,20 @@
 //!
 //! A codec writes the whole message into one buffer, and the bytes are the same if the small fields
 //! are written and the payloads follow them as the pieces that they are. On the other side a payload
-//! that came in one frame is a slice of it; one that came in several is put together once.
+//! that came in one frame is a slice of it; one that came in several is put together once. Those of a
+//! request are handed out as they come ([`Arriving`]), so that work on the first does not wait for the
+//! last.
 //!
 //! Messages travel past the codec in the extensions of requests and responses: the stubs of tonic
 //! encode and decode empty ones, and [`Caller`] and [`Answerer`] exchange them for the real ones.
 //! Headers, codes, deadlines and whatever is out of the ordinary stay with tonic, and a peer sees
 //! nothing but gRPC.
 
+mod arriving;
+mod frames;
 mod gather;
+#[cfg(test)]
+mod sent;
 mod stubs;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,7 +25,10 @@ use prost::{
 };
 use tonic::Status;
 
-pub use self::stubs::{Answerer, Caller, received, request, response};
+pub use self::{
+    arriving::Arriving,
+    stubs::{Answerer, Caller, arriving, received, request, response},
+};
 use crate::{
     limits,
     v1::{EncodeRequest, EncodeResponse},
@@ -36,10 +45,16 @@ const COPY: usize = 1024;
 /// Before every message: a flag (compressed or not) and its length.
 const PREFIX_BYTES: usize = 5;
 
+/// An empty message, prefix included.
+const EMPTY: &[u8] = &[0; PREFIX_BYTES];
+
 /// A message with payloads in its last field, which is of type `bytes`, repeated or not.
 pub trait Laden: Message + Default + Clone + 'static {
     /// Number of that field.
     const FIELD: u32;
+
+    /// Bytes that it may have.
+    const MAX_BYTES: usize;
 
     /// Empties that field.
     fn unload(&mut self) -> Vec<Bytes>;
@@ -47,6 +62,7 @@ pub trait Laden: Message + Default + Clone + 'static {
 
 impl Laden for EncodeRequest {
     const FIELD: u32 = 16;
+    const MAX_BYTES: usize = limits::MAX_REQUEST_BYTES;
 
     fn unload(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.payloads)
@@ -55,6 +71,7 @@ impl Laden for EncodeRequest {
 
 impl Laden for EncodeResponse {
     const FIELD: u32 = 16;
+    const MAX_BYTES: usize = limits::MAX_MESSAGE_BYTES;
 
     fn unload(&mut self) -> Vec<Bytes> {
         let latents = std::mem::take(&mut self.latents);
@@ -78,7 +95,7 @@ impl Rope {
     /// Encodes all but the payloads.
     ///
     /// # Errors
-    /// `OUT_OF_RANGE` past [`limits::MAX_MESSAGE_BYTES`].
+    /// `OUT_OF_RANGE` past [`Laden::MAX_BYTES`].
     pub fn new<M: Laden>(mut message: M) -> Result<Self, Status> {
         let payloads = message.unload();
         let key = key_len(M::FIELD);
@@ -88,8 +105,8 @@ impl Rope {
             .sum();
         let small = message.encoded_len();
         let length = small + load;
-        if length > limits::MAX_MESSAGE_BYTES {
-            let limit = limits::MAX_MESSAGE_BYTES;
+        if length > M::MAX_BYTES {
+            let limit = M::MAX_BYTES;
             return Err(Status::out_of_range(format!(
                 "a message of {length} bytes is over the limit of {limit}: send fewer items"
             )));
@@ -197,9 +214,9 @@ mod tests {
 
     #[test]
     fn a_message_past_the_limit_is_refused() {
-        let half = payload(limits::MAX_MESSAGE_BYTES / 2);
+        let half = payload(limits::MAX_PAYLOAD_BYTES / 2);
         let request = EncodeRequest {
-            payloads: vec![half.clone(), half],
+            payloads: vec![half; 2 * limits::MAX_REQUEST_BYTES / limits::MAX_PAYLOAD_BYTES],
             ..EncodeRequest::default()
         };
         let status = Rope::new(request).unwrap_err();

@@ -32,7 +32,7 @@ pub(crate) fn watched(request: Request<Body>, seconds: Option<Histogram>) -> Req
             body,
             seconds,
             start: now,
-            progress: now,
+            waiting: Some(now),
             alarm: Box::pin(tokio::time::sleep(BODY_TIMEOUT)),
         })
     })
@@ -52,7 +52,8 @@ struct Arriving {
     /// Taken when the body is through.
     seconds: Option<Histogram>,
     start: Instant,
-    progress: Instant,
+    /// Since when the reader has been waiting for the peer; nothing while the peer waits for the reader.
+    waiting: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -69,7 +70,7 @@ impl HttpBody for Arriving {
             match &frame {
                 // An empty frame is no progress.
                 Some(Ok(frame)) if is_empty(frame) => {}
-                Some(_) => self.progress = Instant::now(),
+                Some(_) => self.waiting = None,
                 None => {}
             }
             if (frame.is_none() || self.body.is_end_stream())
@@ -79,10 +80,11 @@ impl HttpBody for Arriving {
             }
             return Poll::Ready(frame);
         }
+        let since = *self.waiting.get_or_insert_with(Instant::now);
         // Armed again only when it rings, so that a frame costs no more than a look at the clock.
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            let until = self.progress + BODY_TIMEOUT;
+            let until = since + BODY_TIMEOUT;
             if until <= Instant::now() {
                 return Poll::Ready(Some(Err(stalled())));
             }
@@ -171,6 +173,21 @@ mod tests {
         let status = status.unwrap();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status}");
         assert!(status.message().contains("30s"), "{status}");
+    }
+
+    /// While the decode pool has more than it can do, nothing is read.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_not_the_peers_fault() {
+        let every = Duration::from_secs(1);
+        let mut body = watched(Request::new(trickle(3, every)), None).into_body();
+        for _ in 0..3 {
+            body.frame().await.unwrap().unwrap();
+            tokio::time::sleep(2 * BODY_TIMEOUT).await;
+        }
+        let start = tokio::time::Instant::now();
+        let end = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(end.code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(start.elapsed(), BODY_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,15 @@
 //! From the command line and the environment to plain values. Parsed here, once, at the edge.
 
 use std::{
-    net::SocketAddr, num::NonZeroUsize, sync::Arc, thread::available_parallelism, time::Duration,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
+use preheat_clips::Limits;
 use preheat_models::{DType, Device, Found, Options, Source};
 use preheat_proto::limits;
 
@@ -18,7 +23,8 @@ const QUEUE_BYTES: usize = 1 << 30;
 pub struct Args {
     /// A model to serve, and its name; may be repeated. SOURCE is a directory in the diffusers
     /// layout, `builtin:tiny` (untrained, for trying things out), or
-    /// `synthetic[:channels=N,ms-per-megapixel=N,version=N]` (no weights at all)
+    /// `synthetic[:channels=N,temporal-compression=N,ms-per-megapixel=N,version=N]` (no weights at
+    /// all)
     #[arg(
         long = "model",
         value_name = "NAME=SOURCE",
@@ -96,7 +102,7 @@ pub struct Args {
         long,
         value_name = "N",
         env = "PREHEAT_QUEUE_PIXELS",
-        default_value = "67108864"
+        default_value = "268435456"
     )]
     pub queue_pixels: u32,
 
@@ -108,6 +114,28 @@ pub struct Args {
         default_value_t = limits::MAX_SOURCE_PIXELS
     )]
     pub max_source_pixels: u64,
+
+    /// Take no video files, only frames: then nothing here starts FFmpeg
+    #[arg(long, env = "PREHEAT_NO_VIDEO_FILES")]
+    pub no_video_files: bool,
+
+    /// How long the FFmpeg that decodes a video file may keep us waiting, in seconds
+    #[arg(
+        long,
+        value_name = "S",
+        env = "PREHEAT_VIDEO_TIMEOUT",
+        default_value = "60"
+    )]
+    pub video_timeout: NonZeroU32,
+
+    /// Memory that it may take, in MiB
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PREHEAT_VIDEO_MEMORY_MIB",
+        default_value = "4096"
+    )]
+    pub video_memory_mib: NonZeroU32,
 
     /// After a reload, how long the weights before stay for runs that pin them and do not call
     #[arg(
@@ -178,6 +206,21 @@ impl Args {
     }
 }
 
+impl Args {
+    /// What a video file may cost.
+    fn video_limits(&self) -> Limits {
+        let wall = Duration::from_secs(self.video_timeout.get().into());
+        Limits {
+            wall,
+            // One thread cannot take more.
+            cpu: wall,
+            memory_bytes: u64::from(self.video_memory_mib.get()) << 20,
+            source_pixels: self.max_source_pixels,
+            ..Limits::default()
+        }
+    }
+}
+
 impl TryFrom<&Args> for Config {
     type Error = anyhow::Error;
 
@@ -219,6 +262,7 @@ impl TryFrom<&Args> for Config {
                 queue_pixels: args.queue_pixels,
                 queue_bytes: QUEUE_BYTES,
                 max_source_pixels: args.max_source_pixels,
+                videos: (!args.no_video_files).then(|| args.video_limits()),
                 align: limits::TENSOR_ALIGN,
             },
             retire_after: Duration::from_secs(args.retire_after),

@@ -4,7 +4,7 @@
 //! bytes by [`Queue`], and the channels between the stages by the constants below.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -12,11 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use preheat_clips::Limits;
 use preheat_models::{Encoder, Fingerprint, Posterior, Spec};
 use tokio::sync::oneshot;
 
 mod batcher;
 mod catalogue;
+mod clip;
 mod decode;
 mod finish;
 mod generation;
@@ -27,6 +29,8 @@ mod probe;
 mod queue;
 mod schedule;
 mod trial;
+mod underway;
+mod video;
 
 pub(crate) use catalogue::{Catalogue, Missing};
 pub(crate) use generation::Generation;
@@ -37,12 +41,16 @@ pub(crate) use trial::prove;
 
 use crate::metrics::{DeviceMetrics, Metrics};
 use batcher::Batcher;
+use clip::Clip;
 use finish::Plan;
-use item::{Caller, Coming, Item, Key, Outcome};
+use item::{Caller, Coming, Key, Outcome};
 use lane::Lane;
 use schedule::Event;
+use underway::{Nudge, Underway};
+use video::Videos;
 
-/// Items waiting for a decode thread. What does not fit waits in its call, admitted and counted.
+/// Images and frames waiting for a decode thread. What does not fit waits in its call, admitted and
+/// counted, and the rest of that call waits where it is sent.
 const DECODE_QUEUE: usize = 256;
 
 /// Decoded items and news on their way to the scheduling thread, which always drains it at once.
@@ -65,6 +73,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Pixels that a source image may declare.
     pub max_source_pixels: u64,
+    /// What a video file may cost, and the process that decodes it; `None`: video files are not taken.
+    pub videos: Option<Limits>,
     /// Every tensor of an answer starts at a multiple of so many bytes.
     pub align: usize,
 }
@@ -145,7 +155,9 @@ pub(crate) struct Engine {
     catalogue: Catalogue,
     next_id: AtomicUsize,
     queue: Arc<Queue>,
-    items: flume::Sender<Item>,
+    jobs: flume::Sender<decode::Job>,
+    video_jobs: flume::Sender<decode::Job>,
+    videos: Arc<Videos>,
     events: flume::Sender<Event>,
     /// Items being decoded, by key. Keys without any are swept out as new ones come.
     coming: Mutex<HashMap<Key, Arc<AtomicUsize>>>,
@@ -167,7 +179,7 @@ impl Engine {
         let (pixels, bytes) = (settings.queue_pixels, settings.queue_bytes);
         let queue = Queue::new(pixels, bytes, Arc::clone(&metrics)).before(devices.len());
         let queue = Arc::new(queue);
-        let (items, item_queue) = flume::bounded(DECODE_QUEUE);
+        let (jobs, job_queue) = flume::bounded(DECODE_QUEUE);
         let (events, event_queue) = flume::bounded(EVENT_QUEUE);
         let mut lanes = Vec::with_capacity(devices.len());
         for (index, device) in devices.iter().enumerate() {
@@ -182,11 +194,21 @@ impl Engine {
         let batcher = Batcher::new(devices.len(), settings.linger, Instant::now());
         schedule::spawn(batcher, event_queue, lanes)?;
         let decoder = decode::Decoder {
-            items: item_queue,
+            jobs: job_queue,
             ready: events.clone(),
             max_source_pixels: settings.max_source_pixels,
             metrics: Arc::clone(&metrics),
         };
+        decoder.spawn(settings.decode_threads)?;
+        let (video_jobs, video_queue) = flume::bounded(DECODE_QUEUE);
+        let videos = Arc::new(Videos::new(settings.videos.clone()));
+        let decoder = video::VideoDecoder {
+            jobs: video_queue,
+            ready: events.clone(),
+            videos: Arc::clone(&videos),
+            metrics: Arc::clone(&metrics),
+        };
+        // Most of what they do is to wait for processes of one thread each.
         decoder.spawn(settings.decode_threads)?;
         let generation = |(id, Model { name, opened })| Generation::new(id, name, opened, settings);
         let generations: Vec<_> = models.into_iter().enumerate().map(generation).collect();
@@ -194,7 +216,9 @@ impl Engine {
             next_id: AtomicUsize::new(generations.len()),
             catalogue: Catalogue::new(generations),
             queue,
-            items,
+            jobs,
+            video_jobs,
+            videos,
             events,
             coming: Mutex::default(),
             metrics,
@@ -210,6 +234,11 @@ impl Engine {
     /// Pixels that a source image may declare.
     pub(crate) const fn max_source_pixels(&self) -> u64 {
         self.settings.max_source_pixels
+    }
+
+    /// Video files.
+    pub(crate) const fn videos(&self) -> &Arc<Videos> {
+        &self.videos
     }
 
     /// What is served.
@@ -238,18 +267,17 @@ impl Engine {
             .install(Generation::new(id, name, opened, &self.settings));
     }
 
-    /// Serves a call for which there is a settled ticket. Dropping the future gives its place back.
+    /// Begins to serve a call for which there is a settled ticket.
     ///
     /// # Errors
-    /// Why nothing in it can be served. Items that fail alone are in the [`Answer`].
-    pub(crate) async fn submit(&self, call: Call, ticket: Ticket) -> Result<Answer, Refusal> {
+    /// Why nothing in it can be served.
+    pub(crate) fn begin(&self, call: Call, ticket: Ticket) -> Result<Underway<'_>, Refusal> {
         let model = Arc::clone(&call.model);
         let spec = &model.spec;
         check(&call, spec)?;
         if !model.is_served() {
             return Err(Refusal::NoDevice(model.name.clone()));
         }
-        let deadline = call.deadline;
         let plan = Plan {
             spec: spec.clone(),
             shape: call.shape,
@@ -258,34 +286,21 @@ impl Engine {
             posteriors: call.items.iter().map(|item| item.posterior).collect(),
             align: self.settings.align,
         };
-        let _work = self.queue.work();
-        // Whichever way this future ends, the batcher then looks for items that lost their caller.
-        let _nudge = Nudge(&self.events);
-        let (items, replies) = self.items(call, ticket);
-        for item in items {
-            let sent = self.items.send_async(item).await;
-            sent.map_err(|_| Refusal::Stopped)?;
-        }
-        let mut outcomes = Vec::with_capacity(replies.len());
-        for reply in replies {
-            // An item vanishes without an answer when its deadline passes, when a device fails it,
-            // or when the engine ends.
-            let outcome = reply.await.map_err(|_| match Instant::now() < deadline {
-                true => Refusal::Stopped,
-                false => Refusal::Deadline,
-            })?;
-            if let Err(Fault {
-                kind: FaultKind::Shape,
-                message,
-            }) = outcome
-            {
-                return Err(Refusal::BadRequest(message));
-            }
-            outcomes.push(outcome);
-        }
-        // Until here it was in use.
-        model.touch();
-        self.finish(plan, outcomes).await
+        let deadline = call.deadline;
+        let expected = call.items.iter().map(|item| item.payloads).sum();
+        let (clips, replies) = self.clips(call, ticket);
+        Ok(Underway {
+            engine: self,
+            model,
+            plan,
+            deadline,
+            clips,
+            replies,
+            expected,
+            frame: 0,
+            fed: 0,
+            _nudge: Nudge(&self.events),
+        })
     }
 
     async fn finish(&self, plan: Plan, outcomes: Vec<Outcome>) -> Result<Answer, Refusal> {
@@ -295,19 +310,18 @@ impl Engine {
         finished.map_err(|_| Refusal::Stopped)
     }
 
-    fn items(
+    fn clips(
         &self,
         call: Call,
         mut ticket: Ticket,
-    ) -> (Vec<Item>, Vec<oneshot::Receiver<Outcome>>) {
+    ) -> (VecDeque<Arc<Clip>>, Vec<oneshot::Receiver<Outcome>>) {
         let key = Key {
             model: call.model.id,
             shape: call.shape,
         };
         let coming = self.coming(key);
         let since = Instant::now();
-        let item = |recipe: Recipe| {
-            let bytes = recipe.payloads.iter().map(bytes::Bytes::len).sum();
+        let clip = |recipe: Recipe| {
             let (reply, receiver) = oneshot::channel();
             let caller = Caller {
                 key,
@@ -316,16 +330,12 @@ impl Engine {
                 deadline: call.deadline,
                 since,
                 reply,
-                ticket: ticket.share(key.shape.pixels(), bytes),
+                ticket: ticket.share(key.shape.pixels()),
             };
-            let item = Item {
-                caller,
-                recipe,
-                coming: Coming::new(&coming),
-            };
-            (item, receiver)
+            let clip = Clip::new(recipe, caller, Coming::new(&coming));
+            (Arc::new(clip), receiver)
         };
-        call.items.into_iter().map(item).unzip()
+        call.items.into_iter().map(clip).unzip()
     }
 
     fn coming(&self, key: Key) -> Arc<AtomicUsize> {
@@ -335,16 +345,6 @@ impl Engine {
         }
         coming.retain(|_, count| Arc::strong_count(count) > 1);
         Arc::clone(coming.entry(key).or_default())
-    }
-}
-
-/// Wakes the scheduling thread on drop.
-struct Nudge<'a>(&'a flume::Sender<Event>);
-
-impl Drop for Nudge<'_> {
-    fn drop(&mut self) {
-        // If the queue is full the thread is awake anyway.
-        let _ = self.0.try_send(Event::Nudge);
     }
 }
 
@@ -363,6 +363,7 @@ fn check(call: &Call, spec: &Spec) -> Result<(), Refusal> {
             )));
         }
     }
+    check_frames(call.shape.frames, spec)?;
     let mode_only = |item: &Recipe| item.posterior == Posterior::Mode;
     if !spec.has_posterior && !call.items.iter().all(mode_only) {
         return Err(Refusal::BadRequest(format!(
@@ -371,4 +372,18 @@ fn check(call: &Call, spec: &Spec) -> Result<(), Refusal> {
         )));
     }
     Ok(())
+}
+
+fn check_frames(frames: u32, spec: &Spec) -> Result<(), Refusal> {
+    let step = u32::try_from(spec.frame_step).unwrap_or(u32::MAX).max(1);
+    let over = frames.saturating_sub(1) % step;
+    if over == 0 {
+        return Ok(());
+    }
+    let below = frames - over;
+    let above = below.saturating_add(step);
+    Err(Refusal::BadRequest(format!(
+        "frames is {frames}, but this model takes k * {step} + 1 of them: the nearest are {below} and \
+         {above}"
+    )))
 }

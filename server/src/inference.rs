@@ -138,7 +138,11 @@ impl GrpcInferenceService for Inference {
         let model = self.model(&request.model_name, &request.model_version)?;
         let max_source_pixels = self.native.shared.engine.max_source_pixels();
         let (ask, native) = Ask::read(request, &model.spec, max_source_pixels)?;
-        let (metadata, answer, extensions) = self.native.answer(native, passed).await?.into_parts();
+        let (metadata, answer, extensions) = self
+            .native
+            .answer(native.into(), passed)
+            .await?
+            .into_parts();
         let answer = reply::write(ask, answer)?;
         Ok(Response::from_parts(metadata, answer, extensions))
     }

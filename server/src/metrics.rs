@@ -25,8 +25,12 @@ pub(crate) struct Metrics {
     pub(crate) wire_seconds: Histogram,
     /// Waiting for a decode thread.
     pub(crate) queue_seconds: Histogram,
-    /// Decode, resize, crop, flip of one item.
+    /// Decode, resize, crop, flip of one image or frame.
     pub(crate) decode_seconds: Histogram,
+    /// One item, from its first frame at a decode thread to its last one decoded.
+    pub(crate) clip_decode_seconds: Histogram,
+    /// Images and frames decoded.
+    pub(crate) frames_decoded: Counter,
     /// Posterior, scale, rounding and layout of one answer.
     pub(crate) finish_seconds: Histogram,
     /// From headers to answer, one call.
@@ -130,6 +134,8 @@ impl Metrics {
             wire_seconds: histogram!("preheat_wire_seconds"),
             queue_seconds: histogram!("preheat_queue_seconds"),
             decode_seconds: histogram!("preheat_decode_seconds"),
+            clip_decode_seconds: histogram!("preheat_clip_decode_seconds"),
+            frames_decoded: counter!("preheat_frames_decoded_total"),
             finish_seconds: histogram!("preheat_finish_seconds"),
             call_seconds: histogram!("preheat_call_seconds"),
             queued_pixels: gauge!("preheat_queued_pixels"),
@@ -193,8 +199,15 @@ fn describe() {
             "wire",
             "From the headers of an Encode call to the end of its body",
         ),
-        ("queue", "Wait of an item for a decode thread"),
-        ("decode", "Decode, resize, crop and flip of an item"),
+        ("queue", "Wait of an image or frame for a decode thread"),
+        (
+            "decode",
+            "Decode, resize, crop and flip of an image or frame",
+        ),
+        (
+            "clip_decode",
+            "An item, from its first frame at a decode thread to its last one decoded",
+        ),
         ("batch_wait", "Wait of a decoded item for the device"),
         ("upload", "Handing a batch over to the device"),
         ("encode", "The device, one batch"),
@@ -224,6 +237,7 @@ fn describe() {
         "preheat_sheds_total",
         "Calls turned away before any work, by reason"
     );
+    describe_counter!("preheat_frames_decoded_total", "Images and frames decoded");
     describe_counter!("preheat_items_total", "Items answered, by outcome");
     describe_counter!("preheat_calls_total", "Calls answered, by gRPC code");
 }

@@ -44,7 +44,7 @@ impl v1::encoder_server::Encoder for Handlers {
         request: Request<v1::EncodeRequest>,
     ) -> Result<Response<v1::EncodeResponse>, Status> {
         let (_, mut extensions, request) = request.into_parts();
-        let request = rope::received(&mut extensions, request);
+        let request = rope::arriving(&mut extensions, request);
         let passed = Passed::through(&extensions)?;
         rope::response(self.answer(request, passed).await?)
     }
@@ -55,6 +55,9 @@ impl v1::encoder_server::Encoder for Handlers {
     ) -> Result<Response<v1::InfoResponse>, Status> {
         let engine = &self.shared.engine;
         let pixels = u64::from(engine.queue().pixels_limit());
+        let videos = Arc::clone(engine.videos());
+        let video_files = tokio::task::spawn_blocking(move || videos.are_taken());
+        let video_files = video_files.await.unwrap_or(false);
         Ok(Response::new(v1::InfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             meta_version: META_VERSION,
@@ -69,6 +72,8 @@ impl v1::encoder_server::Encoder for Handlers {
                 max_message_bytes: limits::MAX_MESSAGE_BYTES as u64,
                 max_source_pixels: engine.max_source_pixels(),
                 max_output_pixels: limits::MAX_OUTPUT_PIXELS.min(pixels),
+                video_files,
+                max_request_bytes: limits::MAX_REQUEST_BYTES as u64,
             }),
         }))
     }
@@ -97,24 +102,22 @@ impl Passed {
 }
 
 impl Handlers {
-    /// Serves a call, whichever protocol it came by.
+    /// Serves a call, whichever protocol it came by, while it is still being received.
     ///
     /// # Errors
     /// Why nothing in it can be served.
     pub(crate) async fn answer(
         &self,
-        request: v1::EncodeRequest,
+        mut arriving: rope::Arriving,
         Passed { ticket, timing }: Passed,
-    ) -> Result<Response<v1::EncodeResponse>, Error> {
-        let began = Instant::now();
+    ) -> Result<Response<v1::EncodeResponse>, Status> {
+        let request = arriving.small().await?;
         let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta)?;
         let asked = meta.view();
-        asked.check(request.payloads.len())?;
+        asked.expects()?;
         let model = self.model(&request)?;
         let fingerprint = model.spec.fingerprint.to_string();
-        let bytes = request.payloads.iter().map(Bytes::len).sum();
-        let cost = (asked.cost_pixels(), bytes);
-        let ticket = self.admit(ticket, cost, timing.patience())?;
+        let ticket = self.admit(ticket, asked.cost_pixels(), timing.patience())?;
         let call = Call {
             model,
             shape: Shape {
@@ -129,9 +132,9 @@ impl Handlers {
             },
             needed: timing.needed,
             deadline: timing.deadline,
-            items: recipes(asked, request.payloads),
+            items: recipes(asked),
         };
-        let answer = self.shared.engine.submit(call, ticket).await?;
+        let (answer, began) = self.serve(call, ticket, arriving).await?;
         let (meta, latents) = self.reply(asked, &request.model, answer)?;
         let cost = Cost {
             pixels: asked.cost_pixels(),
@@ -145,6 +148,26 @@ impl Handlers {
         });
         response.extensions_mut().insert(cost);
         Ok(response)
+    }
+
+    /// Hands payloads to the engine as they come; the answer, and when the last had come.
+    async fn serve(
+        &self,
+        call: Call,
+        ticket: Ticket,
+        mut arriving: rope::Arriving,
+    ) -> Result<(Answer, Instant), Status> {
+        let refused = |refusal: Refusal| {
+            self.shared.metrics.shed(&refusal);
+            Error::from(refusal)
+        };
+        let mut underway = self.shared.engine.begin(call, ticket).map_err(refused)?;
+        while let Some(payload) = arriving.payload().await? {
+            underway.feed(payload).await.map_err(refused)?;
+        }
+        let began = Instant::now();
+        let answer = underway.answer().await.map_err(refused)?;
+        Ok((answer, began))
     }
 
     fn model(&self, request: &v1::EncodeRequest) -> Result<Arc<Generation>, Error> {
@@ -185,13 +208,13 @@ impl Handlers {
     fn admit(
         &self,
         ticket: Option<Ticket>,
-        (pixels, bytes): (u64, usize),
+        pixels: u64,
         patience: Duration,
     ) -> Result<Ticket, Error> {
         let queue = self.shared.engine.queue();
         let admit = || {
             let mut ticket = ticket.map_or_else(|| queue.admit(pixels, patience), Ok)?;
-            queue.settle(&mut ticket, pixels, bytes)?;
+            queue.settle(&mut ticket, pixels)?;
             Ok(ticket)
         };
         admit().map_err(|refusal: Refusal| {
@@ -263,17 +286,15 @@ impl Handlers {
     }
 }
 
-fn recipes(asked: &ArchivedRequestMeta, payloads: Vec<Bytes>) -> Vec<Recipe> {
-    let mut payloads = payloads.into_iter();
+fn recipes(asked: &ArchivedRequestMeta) -> Vec<Recipe> {
     let recipe = |item: &ArchivedItemMeta| Recipe {
-        // `check` has seen that the counts add up.
-        payloads: payloads
-            .by_ref()
-            .take(item.payloads.to_native() as usize)
-            .collect(),
+        payloads: item.payloads.to_native() as usize,
         source: match item.source.into() {
             preheat_proto::Source::Encoded => Source::Encoded,
             preheat_proto::Source::Rgb8 => Source::Rgb8,
+            preheat_proto::Source::Video => {
+                Source::Video(item.times.iter().map(|time| time.to_native()).collect())
+            }
         },
         source_size: [
             item.source_width.to_native(),
@@ -321,6 +342,7 @@ fn describe(generations: &[Arc<Generation>]) -> v1::Model {
         preferred_batch_pixels: spec.preferred_batch_pixels,
         older_fingerprints: older.map(|old| old.spec.fingerprint.to_string()).collect(),
         normalization: Some(normalization::describe(&spec.norm)),
+        frame_step: spec.frame_step as u32,
     }
 }
 

@@ -170,5 +170,6 @@ fn item(id: u64, source: Size, size: Size) -> Option<ItemMeta> {
         source: Source::Encoded,
         filter: Filter::Lanczos,
         flip: false,
+        times: Vec::new(),
     })
 }

@@ -274,7 +274,7 @@ impl Encoder for Answers {
         request: Request<EncodeRequest>,
     ) -> Result<Response<EncodeResponse>, Status> {
         let (_, mut extensions, request) = request.into_parts();
-        let request = rope::received(&mut extensions, request);
+        let request = rope::arriving(&mut extensions, request).whole().await?;
         let wanted = request.meta_version as usize;
         let slot = self.next.fetch_add(1, Ordering::Relaxed) % self.blocks.len();
         let answer = Response::new(EncodeResponse {

@@ -103,6 +103,11 @@ fn limits(fleet: &Serving) -> Limits {
         max_message_bytes: least(|limits| limits.max_message_bytes).unwrap_or(0),
         max_source_pixels: least(|limits| limits.max_source_pixels).unwrap_or(0),
         max_output_pixels: least(|limits| limits.max_output_pixels).unwrap_or(0),
+        max_request_bytes: least(|limits| limits.max_request_bytes).unwrap_or(0),
+        // A call may go to any of them.
+        video_files: fleet
+            .iter()
+            .all(|info| info.limits.is_some_and(|limits| limits.video_files)),
     }
 }
 

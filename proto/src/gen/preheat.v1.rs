@@ -14,7 +14,8 @@ pub struct EncodeRequest {
     /// rkyv archive `RequestMeta`: output shape, dtype, posterior, and the transform of every item.
     #[prost(bytes = "bytes", tag = "4")]
     pub meta: ::prost::bytes::Bytes,
-    /// Encoded images as they lie on disk, or raw pixels, in the order that `meta` consumes them.
+    /// Encoded images as they lie on disk, frames of clips, raw pixels, or whole video files, in the order
+    /// that `meta` consumes them. A replica decodes them while the rest of the message is on its way.
     #[prost(bytes = "bytes", repeated, tag = "16")]
     pub payloads: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
@@ -90,6 +91,10 @@ pub struct Model {
     /// From a raw latent to a normalised one. Replicas of older releases do not say.
     #[prost(message, optional, tag = "14")]
     pub normalization: ::core::option::Option<Normalization>,
+    /// A clip must have a multiple of this many frames, and one more. 1 takes any number of frames, and is
+    /// what 0, from older releases, means.
+    #[prost(uint32, tag = "15")]
+    pub frame_step: u32,
 }
 /// (z - mean) * scale / std for every value of a channel, in f32 and in this order.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -112,7 +117,7 @@ pub struct Limits {
     /// Items of one Encode call.
     #[prost(uint32, tag = "1")]
     pub max_items: u32,
-    /// Bytes of one request message.
+    /// Bytes of one request message, if it is to be sent again by whoever is in between.
     #[prost(uint64, tag = "2")]
     pub max_message_bytes: u64,
     /// Width times height that an image may declare.
@@ -121,6 +126,13 @@ pub struct Limits {
     /// Output width times height times frames, summed over the items of one call.
     #[prost(uint64, tag = "4")]
     pub max_output_pixels: u64,
+    /// Whether whole video files are taken as payloads: whether this replica can decode them.
+    #[prost(bool, tag = "5")]
+    pub video_files: bool,
+    /// Bytes of one uncompressed EncodeRequest, of which each payload may have max_message_bytes: for clips,
+    /// whose frames are decoded as they come. 0, from older releases, means max_message_bytes.
+    #[prost(uint64, tag = "6")]
+    pub max_request_bytes: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -16,7 +17,7 @@ use tonic::{
     server::NamedService,
 };
 
-use super::{Laden, Rope, gather::gather};
+use super::{Arriving, Laden, Rope, arriving::Begun, frames::Resumed, gather::gather};
 use crate::{
     error::{Code, Error},
     tame::tamed,
@@ -53,6 +54,23 @@ pub fn received<M: Laden>(extensions: &mut Extensions, decoded: M) -> M {
     match extensions.remove::<Received<M>>() {
         Some(Received(message)) => message,
         None => decoded,
+    }
+}
+
+/// The request that is being received past the codec, or else the one that was decoded.
+pub fn arriving(extensions: &mut Extensions, decoded: EncodeRequest) -> Arriving {
+    let begun = extensions.remove::<Waiting>();
+    let begun = begun.and_then(|waiting| waiting.take());
+    begun.map_or_else(|| decoded.into(), |arriving| *arriving)
+}
+
+/// A request on its way to its handler; whoever takes it out reads it.
+#[derive(Clone)]
+struct Waiting(Arc<Mutex<Option<Box<Arriving>>>>);
+
+impl Waiting {
+    fn take(&self) -> Option<Box<Arriving>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -122,18 +140,21 @@ where
         Box::pin(async move {
             if request.uri().path() == ENCODE {
                 let body = std::mem::take(request.body_mut());
-                let gathered = gather::<EncodeRequest>(body).await;
-                // If one does say, the stub knows what it takes.
+                // If it does say how it is compressed, the stub knows what it takes.
                 let encoding = request.headers().get("grpc-encoding");
                 let says_how = encoding.is_some_and(|encoding| encoding != "identity");
-                if let Some(broken) = gathered.broken.filter(|_| !says_how) {
-                    let status = Status::from(Error::new(Code::BadRequest, broken));
-                    return Ok(status.into_http());
-                }
-                *request.body_mut() = gathered.body;
-                if let Some(message) = gathered.message {
-                    request.extensions_mut().insert(Received(message));
-                }
+                *request.body_mut() = match Arriving::begin(body).await {
+                    Begun::Odd(_, Some(broken)) if !says_how => {
+                        let status = Status::from(Error::new(Code::BadRequest, broken));
+                        return Ok(status.into_http());
+                    }
+                    Begun::Odd(body, _) => body,
+                    Begun::Message(arriving) => {
+                        let waiting = Waiting(Arc::new(Mutex::new(Some(arriving))));
+                        request.extensions_mut().insert(waiting);
+                        Resumed::empty_message()
+                    }
+                };
             }
             let mut response = stub.call(request).await?;
             if let Some(rope) = response.extensions_mut().remove::<Rope>() {

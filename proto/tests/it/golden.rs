@@ -24,6 +24,7 @@ pub(crate) fn request_meta() -> RequestMeta {
         source: Source::Encoded,
         filter: Filter::Lanczos,
         flip: true,
+        times: vec![],
     };
     let rgb = ItemMeta {
         id: 9,
@@ -39,6 +40,27 @@ pub(crate) fn request_meta() -> RequestMeta {
         posterior: Posterior::Sample,
         scale: Scale::Normalized,
         items: vec![item, rgb],
+    }
+}
+
+/// A clip as frames, and another as a file.
+pub(crate) fn clip_meta() -> RequestMeta {
+    let images = request_meta();
+    let frames = ItemMeta {
+        payloads: 5,
+        ..images.items[0].clone()
+    };
+    let file = ItemMeta {
+        id: 10,
+        payloads: 1,
+        source: Source::Video,
+        times: vec![-512, 0, 512, 512, i64::from(i32::MAX) + 1],
+        ..frames.clone()
+    };
+    RequestMeta {
+        frames: 5,
+        items: vec![frames, file],
+        ..images
     }
 }
 
@@ -83,7 +105,7 @@ fn check_golden(name: &str, bytes: &[u8]) {
 #[test]
 fn request_bytes_are_frozen() {
     let meta = archive(&request_meta()).unwrap();
-    check_golden("request-meta-v1.bin", &meta);
+    check_golden("request-meta-v2.bin", &meta);
     let request = v1::EncodeRequest {
         meta_version: META_VERSION,
         model: "vae".into(),
@@ -91,26 +113,31 @@ fn request_bytes_are_frozen() {
         meta,
         payloads: vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")],
     };
-    check_golden("request-v1.bin", &request.encode_to_vec());
+    check_golden("request-v2.bin", &request.encode_to_vec());
+}
+
+#[test]
+fn clip_bytes_are_frozen() {
+    check_golden("clip-meta-v2.bin", &archive(&clip_meta()).unwrap());
 }
 
 #[test]
 fn reply_bytes_are_frozen() {
     let meta = archive(&reply_meta()).unwrap();
-    check_golden("reply-meta-v1.bin", &meta);
+    check_golden("reply-meta-v2.bin", &meta);
     let response = v1::EncodeResponse {
         meta_version: META_VERSION,
         fingerprint: "00ff".into(),
         meta,
         latents: Bytes::from_static(&[7; 64]),
     };
-    check_golden("reply-v1.bin", &response.encode_to_vec());
+    check_golden("reply-v2.bin", &response.encode_to_vec());
 }
 
 #[test]
 fn frozen_bytes_are_still_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let bytes = fs::read(root.join("request-v1.bin")).unwrap();
+    let bytes = fs::read(root.join("request-v2.bin")).unwrap();
     let request = v1::EncodeRequest::decode(Bytes::from(bytes)).unwrap();
     let meta = Meta::<RequestMeta>::open(request.meta_version, &request.meta).unwrap();
     let view = meta.view();
@@ -120,11 +147,32 @@ fn frozen_bytes_are_still_read() {
         request_meta()
     );
 
-    let bytes = fs::read(root.join("reply-v1.bin")).unwrap();
+    let bytes = fs::read(root.join("clip-meta-v2.bin")).unwrap();
+    let meta = Meta::<RequestMeta>::open(META_VERSION, &bytes).unwrap();
+    meta.view().check(6).unwrap();
+    assert_eq!(
+        rkyv::deserialize::<_, rkyv::rancor::BoxedError>(meta.view()).unwrap(),
+        clip_meta()
+    );
+
+    let bytes = fs::read(root.join("reply-v2.bin")).unwrap();
     let reply = v1::EncodeResponse::decode(Bytes::from(bytes)).unwrap();
     let meta = Meta::<ReplyMeta>::open(reply.meta_version, &reply.meta).unwrap();
     assert_eq!(
         rkyv::deserialize::<_, rkyv::rancor::BoxedError>(meta.view()).unwrap(),
         reply_meta()
     );
+}
+
+#[test]
+fn bytes_of_an_older_version_are_refused_by_its_number() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let read = |name| Bytes::from(fs::read(root.join(name)).unwrap());
+    let request = v1::EncodeRequest::decode(read("request-v1.bin")).unwrap();
+    let request = Meta::<RequestMeta>::open(request.meta_version, &request.meta).unwrap_err();
+    let reply = v1::EncodeResponse::decode(read("reply-v1.bin")).unwrap();
+    let reply = Meta::<ReplyMeta>::open(reply.meta_version, &reply.meta).unwrap_err();
+    for error in [request, reply] {
+        assert!(error.message.contains("meta_version is 1"), "{error}");
+    }
 }

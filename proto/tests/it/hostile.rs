@@ -18,10 +18,16 @@ use proptest::prelude::*;
 use prost::Message;
 use tonic::{body::Body, codegen::Service};
 
-use crate::golden::{reply_meta, request_meta};
+use crate::golden::{clip_meta, reply_meta, request_meta};
 
 fn refusal(change: impl FnOnce(&mut RequestMeta)) -> preheat_proto::Error {
-    let mut meta = request_meta();
+    refusal_of(request_meta(), change)
+}
+
+fn refusal_of(
+    mut meta: RequestMeta,
+    change: impl FnOnce(&mut RequestMeta),
+) -> preheat_proto::Error {
     change(&mut meta);
     let meta = Meta::<RequestMeta>::open(META_VERSION, &archive(&meta).unwrap()).unwrap();
     meta.view().check(2).unwrap_err()
@@ -60,6 +66,60 @@ fn every_field_is_refused_by_name() {
             "{error} does not start with {expected}"
         );
     }
+}
+
+#[test]
+fn every_field_of_a_clip_is_refused_by_name() {
+    let cases: [Case; 6] = [
+        ("items[0]: payloads is 5, must equal frames, 6", |meta| {
+            meta.frames = 6;
+        }),
+        ("items[0]: times has 1 entries, but only", |meta| {
+            meta.items[0].times = vec![0];
+        }),
+        ("items[1]: payloads is 5, must be 1 for a video", |meta| {
+            meta.items[1].payloads = 5;
+        }),
+        ("items[1]: times has 4 entries, must be one", |meta| {
+            meta.items[1].times.pop();
+        }),
+        ("items[1]: times goes back from 512 to 511", |meta| {
+            meta.items[1].times[3] = 511;
+        }),
+        ("items[1]: times has 0 entries", |meta| {
+            meta.items[1].times.clear();
+        }),
+    ];
+    for (expected, change) in cases {
+        let error = refusal_of(clip_meta(), change);
+        assert_eq!(error.code, Code::BadRequest, "{error}");
+        assert!(error.message.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_frames_of_a_call_are_bounded() {
+    let error = refusal_of(clip_meta(), |meta| {
+        (meta.width, meta.height) = (8, 8);
+        meta.items = vec![meta.items[1].clone(); limits::MAX_PAYLOADS / 5 + 1];
+    });
+    assert_eq!(error.code, Code::TooLarge);
+    assert!(error.message.contains("asks for 4100 frames"), "{error}");
+}
+
+/// What the limits promise: one clip of 121 frames of 1280x720.
+#[test]
+fn the_largest_clip_fits() {
+    let mut meta = clip_meta();
+    (meta.width, meta.height, meta.frames) = (1280, 720, 121);
+    let item = &mut meta.items[0];
+    (item.source_width, item.source_height) = (1280, 720);
+    (item.resize_width, item.resize_height) = (1280, 720);
+    (item.crop_x, item.payloads) = (0, 121);
+    meta.items.truncate(1);
+    let meta = Meta::<RequestMeta>::open(META_VERSION, &archive(&meta).unwrap()).unwrap();
+    meta.view().check(121).unwrap();
+    assert_eq!(meta.view().cost_pixels(), 121 * 1280 * 720);
 }
 
 #[test]
@@ -118,6 +178,7 @@ proptest! {
     fn damaged_archives_never_panic(at in 0_usize..400, to in any::<u8>(), cut in 0_usize..400) {
         for mut bytes in [
             archive(&request_meta()).unwrap().to_vec(),
+            archive(&clip_meta()).unwrap().to_vec(),
             archive(&reply_meta()).unwrap().to_vec(),
         ] {
             let at = at % bytes.len();

@@ -8,25 +8,41 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use preheat_models::image::{self, ImageError, Rgb};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    item::{Fault, FaultKind, Item, Ready, Recipe, Source},
+    clip::{Clip, Placed},
+    item::{Fault, FaultKind, Recipe, Source},
     schedule::Event,
 };
 use crate::metrics::Metrics;
 
+/// A payload that has come, on its way to the decode pool.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) clip: Arc<Clip>,
+    /// Which frame of it this is.
+    pub(crate) frame: usize,
+    pub(crate) payload: Bytes,
+    /// Its place among the payloads of the replica, given back once it is decoded.
+    pub(crate) bytes: OwnedSemaphorePermit,
+    /// When it came.
+    pub(crate) since: Instant,
+}
+
 /// What a decode thread needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Decoder {
-    pub(crate) items: flume::Receiver<Item>,
+    pub(crate) jobs: flume::Receiver<Job>,
     pub(crate) ready: flume::Sender<Event>,
     pub(crate) max_source_pixels: u64,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Decoder {
-    /// Starts `threads` threads. They end when all senders of items are gone.
+    /// Starts `threads` threads. They end when all senders of jobs are gone.
     pub(crate) fn spawn(&self, threads: usize) -> std::io::Result<()> {
         for index in 0..threads {
             let decoder = self.clone();
@@ -38,78 +54,91 @@ impl Decoder {
     }
 
     fn run(&self) {
-        while let Ok(item) = self.items.recv() {
-            // Sent even for an item that died, so that its mates do not linger for it.
-            let event = self.decode(item).map_or(Event::Nudge, Event::Ready);
-            if self.ready.send(event).is_err() {
+        while let Ok(job) = self.jobs.recv() {
+            if let Some(event) = self.decode(job)
+                && self.ready.send(event).is_err()
+            {
                 return;
             }
         }
     }
 
-    fn decode(&self, item: Item) -> Option<(Ready, super::item::Coming)> {
-        let Item {
-            mut caller,
-            recipe,
-            coming,
-        } = item;
+    /// What there is to tell about it.
+    fn decode(&self, job: Job) -> Option<Event> {
+        let Job {
+            clip,
+            frame,
+            payload,
+            bytes,
+            since,
+        } = job;
         let start = Instant::now();
-        self.metrics.queue_seconds.record(start - caller.since);
-        if !caller.waits(start) {
-            return None;
+        self.metrics.queue_seconds.record(start - since);
+        if !clip.is_wanted(start) {
+            // So that its mates do not linger for it.
+            return Some(Event::Nudge);
         }
-        let frame = caller.key.shape.width as usize * caller.key.shape.height as usize * 3;
+        clip.begins(start);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            if caller.model.spec.reads_pixels {
-                pixels(&recipe, frame, self.max_source_pixels)
+            if clip.reads_pixels {
+                pixels(&clip, &payload, self.max_source_pixels)
             } else {
                 Ok(Vec::new())
             }
         }));
-        drop(recipe);
-        caller.ticket.release_bytes();
-        caller.since = Instant::now();
-        self.metrics.decode_seconds.record(caller.since - start);
-        let fault = match outcome {
-            Ok(Ok(pixels)) => {
-                let mates = Arc::clone(coming.count());
-                let ready = Ready {
-                    caller,
-                    pixels,
-                    mates,
-                };
-                return Some((ready, coming));
-            }
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::new(
+        drop((payload, bytes));
+        self.metrics.decode_seconds.record(start.elapsed());
+        let outcome = outcome.unwrap_or_else(|_| {
+            Err(Fault::new(
                 FaultKind::BadImage,
                 "the decoder panicked on this image: please report it with the file",
-            ),
+            ))
+        });
+        match outcome {
+            Ok(pixels) => {
+                self.metrics.frames_decoded.increment(1);
+                self.whole(clip.place(frame, pixels))
+            }
+            Err(fault) => clip
+                .fail(of_frame(fault, frame, clip.frames))
+                .then_some(Event::Nudge),
+        }
+    }
+
+    fn whole(&self, placed: Placed) -> Option<Event> {
+        let Placed::Whole(event, began) = placed else {
+            return None;
         };
-        caller.fail(fault);
-        None
+        self.metrics.clip_decode_seconds.record(began.elapsed());
+        Some(event)
     }
 }
 
-/// RGB of all frames, one after the other, `frame` bytes each.
-fn pixels(recipe: &Recipe, frame: usize, max_source_pixels: u64) -> Result<Vec<u8>, Fault> {
-    let mut all = Vec::new();
-    for (index, payload) in recipe.payloads.iter().enumerate() {
-        let picture = open(recipe, payload, max_source_pixels)?;
-        let picture = image::apply(picture, &recipe.transform)?;
-        if picture.data.len() != frame {
-            let (seen, message) = (picture.data.len(), "bytes of RGB after the transform");
-            return Err(Fault::new(
-                FaultKind::Internal,
-                format!("frame {index} has {seen} {message}, expected {frame}"),
-            ));
-        }
-        if recipe.payloads.len() == 1 {
-            return Ok(picture.data);
-        }
-        all.extend_from_slice(&picture.data);
+/// Says which frame of a clip is meant.
+fn of_frame(fault: Fault, frame: usize, frames: usize) -> Fault {
+    match frames {
+        0 | 1 => fault,
+        _ => Fault::new(fault.kind, format!("frame {frame} of {frames}: {fault}")),
     }
-    Ok(all)
+}
+
+/// RGB of one frame.
+fn pixels(clip: &Clip, payload: &[u8], max_source_pixels: u64) -> Result<Vec<u8>, Fault> {
+    let Clip {
+        recipe,
+        frame_bytes,
+        ..
+    } = clip;
+    let picture = open(recipe, payload, max_source_pixels)?;
+    let picture = image::apply(picture, &recipe.transform)?;
+    if picture.data.len() != *frame_bytes {
+        let (seen, message) = (picture.data.len(), "bytes of RGB after the transform");
+        return Err(Fault::new(
+            FaultKind::Internal,
+            format!("{seen} {message}, expected {frame_bytes}"),
+        ));
+    }
+    Ok(picture.data)
 }
 
 fn open(recipe: &Recipe, payload: &[u8], max_source_pixels: u64) -> Result<Rgb, Fault> {
@@ -117,18 +146,17 @@ fn open(recipe: &Recipe, payload: &[u8], max_source_pixels: u64) -> Result<Rgb, 
     match recipe.source {
         Source::Encoded => {
             let picture = image::decode(payload, max_source_pixels)?;
-            if [picture.width, picture.height] != recipe.source_size {
-                return Err(Fault::new(
-                    FaultKind::Changed,
-                    format!(
-                        "decodes to {}x{}, but the call was planned with {width}x{height}: the \
-                         file has changed, build the index again",
-                        picture.width, picture.height
-                    ),
-                ));
-            }
+            sized(
+                "decodes to",
+                [picture.width, picture.height],
+                recipe.source_size,
+            )?;
             Ok(picture)
         }
+        Source::Video(_) => Err(Fault::new(
+            FaultKind::Internal,
+            "a video came to a thread that decodes images",
+        )),
         Source::Rgb8 => {
             let wanted = width as usize * height as usize * 3;
             if payload.len() != wanted {
@@ -148,6 +176,21 @@ fn open(recipe: &Recipe, payload: &[u8], max_source_pixels: u64) -> Result<Rgb, 
             })
         }
     }
+}
+
+/// Refuses what has not the size that the call was planned with.
+pub(super) fn sized(is: &str, seen: [u32; 2], planned: [u32; 2]) -> Result<(), Fault> {
+    if seen == planned {
+        return Ok(());
+    }
+    let ([w, h], [width, height]) = (seen, planned);
+    Err(Fault::new(
+        FaultKind::Changed,
+        format!(
+            "{is} {w}x{h}, but the call was planned with {width}x{height}: the file has changed, \
+             build the index again"
+        ),
+    ))
 }
 
 impl From<ImageError> for Fault {

@@ -8,7 +8,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use preheat_models::{DType, Moments, Posterior, Scale, image::Transform};
 use tokio::sync::oneshot;
 
@@ -37,19 +36,21 @@ impl Shape {
 }
 
 /// What the payloads of an item are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Image files, recognised by content.
     Encoded,
     /// Row-major RGB bytes.
     Rgb8,
+    /// A video file, and the presentation timestamps of the frames that are wanted.
+    Video(Vec<i64>),
 }
 
 /// How an item becomes pixels.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
-    /// One payload a frame.
-    pub(crate) payloads: Vec<Bytes>,
+    /// How many payloads it consumes: one a frame, or the file of a video.
+    pub(crate) payloads: usize,
     /// What they are.
     pub(crate) source: Source,
     /// Width and height after EXIF orientation, as the caller planned with.
@@ -170,14 +171,6 @@ pub(crate) struct Encoded {
     pub(crate) index: usize,
     /// Held until the answer is written.
     pub(crate) _ticket: Ticket,
-}
-
-/// An admitted item, on its way to the decode pool.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) caller: Caller,
-    pub(crate) recipe: Recipe,
-    pub(crate) coming: Coming,
 }
 
 /// A decoded item, on its way to a batch.

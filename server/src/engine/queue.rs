@@ -38,7 +38,7 @@ pub(crate) struct Queue {
     pace: Mutex<Pace>,
     /// Until when there is room for those who were told to come back, if they all do.
     promised: Mutex<Instant>,
-    /// Calls whose items are inside.
+    /// Items that are all here and not answered.
     working: AtomicUsize,
     devices: usize,
     metrics: Arc<Metrics>,
@@ -106,7 +106,7 @@ impl Queue {
         self.show();
         Ok(Ticket {
             pixels: permit,
-            bytes: None,
+            _work: None,
         })
     }
 
@@ -123,10 +123,26 @@ impl Queue {
         }
     }
 
-    /// Counts a call as work until the guard is dropped.
-    pub(crate) fn work(&self) -> Work<'_> {
+    /// Counts an item as work until the guard is dropped.
+    pub(crate) fn work(self: &Arc<Self>) -> Work {
         self.working.fetch_add(1, Ordering::AcqRel);
-        Work(self)
+        Work(Arc::clone(self))
+    }
+
+    /// Room for a payload that has come.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], or [`Refusal::TooLarge`] for what can never fit.
+    pub(crate) fn bytes(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let wanted = units(bytes);
+        if wanted > self.bytes_limit {
+            let limit = self.bytes_limit as usize * BYTES_UNIT;
+            return Err(Refusal::TooLarge(format!(
+                "a payload has {bytes} bytes, but the queue of this replica holds {limit}: send \
+                 smaller files"
+            )));
+        }
+        take(&self.bytes, wanted).ok_or_else(|| self.busy(0))
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -137,12 +153,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::admit`], if more is needed and not there.
-    pub(crate) fn settle(
-        &self,
-        ticket: &mut Ticket,
-        pixels: u64,
-        bytes: usize,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn settle(&self, ticket: &mut Ticket, pixels: u64) -> Result<(), Refusal> {
         let held = ticket.pixels.num_permits() as u64;
         if pixels > held {
             // Whether there is time was asked before.
@@ -151,16 +162,6 @@ impl Queue {
         } else {
             drop(ticket.pixels.split((held - pixels) as usize));
         }
-        let wanted = units(bytes);
-        if wanted > self.bytes_limit {
-            let limit = self.bytes_limit as usize * BYTES_UNIT;
-            return Err(Refusal::TooLarge(format!(
-                "the call has {bytes} payload bytes, but the queue of this replica holds {limit}: \
-                 send fewer items"
-            )));
-        }
-        let permit = take(&self.bytes, wanted).ok_or_else(|| self.busy(0))?;
-        ticket.bytes = Some(permit);
         Ok(())
     }
 
@@ -204,11 +205,11 @@ impl Queue {
     }
 }
 
-/// A call that is being worked on.
+/// An item that is being worked on: all of it has come, and it is not answered yet.
 #[derive(Debug)]
-pub(crate) struct Work<'a>(&'a Queue);
+pub(crate) struct Work(Arc<Queue>);
 
-impl Drop for Work<'_> {
+impl Drop for Work {
     fn drop(&mut self) {
         if self.0.working.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.pace().idle();
@@ -220,29 +221,24 @@ impl Drop for Work<'_> {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pixels: OwnedSemaphorePermit,
-    bytes: Option<OwnedSemaphorePermit>,
+    _work: Option<Work>,
 }
 
 impl Ticket {
     /// Cuts off the share of one item, so that its place is free as soon as that item is done.
-    pub(crate) fn share(&mut self, pixels: u64, bytes: usize) -> Self {
+    pub(crate) fn share(&mut self, pixels: u64) -> Self {
         // A share beyond what is left cannot happen after `settle`; it would come out empty.
-        let split = |permit: &mut OwnedSemaphorePermit, count: usize| {
-            let count = count.min(permit.num_permits());
-            permit.split(count).expect("count is at most what is held")
-        };
+        let count = (pixels as usize).min(self.pixels.num_permits());
+        let pixels = self.pixels.split(count);
         Self {
-            pixels: split(&mut self.pixels, pixels as usize),
-            bytes: self
-                .bytes
-                .as_mut()
-                .map(|permit| split(permit, bytes / BYTES_UNIT)),
+            pixels: pixels.expect("count is at most what is held"),
+            _work: None,
         }
     }
 
-    /// Payload bytes are gone once the item is decoded.
-    pub(crate) fn release_bytes(&mut self) {
-        self.bytes = None;
+    /// From now on there is work to do for it.
+    pub(crate) fn works(&mut self, work: Work) {
+        self._work = Some(work);
     }
 }
 
@@ -270,7 +266,7 @@ mod tests {
             queue.admit(30, Duration::MAX),
             Err(Refusal::Busy { .. })
         ));
-        drop(ticket.share(50, 0));
+        drop(ticket.share(50));
         let second = queue.admit(70, Duration::MAX).unwrap();
         drop((ticket, second));
         queue.admit(100, Duration::MAX).unwrap();
@@ -280,12 +276,12 @@ mod tests {
     fn a_wrong_claim_is_settled_both_ways() {
         let queue = queue(100);
         let mut low = queue.admit(10, Duration::MAX).unwrap();
-        queue.settle(&mut low, 60, 5000).unwrap();
+        queue.settle(&mut low, 60).unwrap();
         assert!(matches!(
             queue.admit(41, Duration::MAX),
             Err(Refusal::Busy { .. })
         ));
-        queue.settle(&mut low, 20, 0).unwrap();
+        queue.settle(&mut low, 20).unwrap();
         queue.admit(80, Duration::MAX).unwrap();
     }
 
@@ -300,9 +296,11 @@ mod tests {
             queue.admit(u64::MAX, Duration::MAX),
             Err(Refusal::TooLarge(_))
         ));
-        let mut ticket = queue.admit(1, Duration::MAX).unwrap();
-        let settled = queue.settle(&mut ticket, 1, 2 << 20);
-        assert!(matches!(settled, Err(Refusal::TooLarge(_))));
+        assert!(matches!(queue.bytes(2 << 20), Err(Refusal::TooLarge(_))));
+        let held = queue.bytes(1 << 20).unwrap();
+        assert!(matches!(queue.bytes(1), Err(Refusal::Busy { .. })));
+        drop(held);
+        drop(queue.bytes(1).unwrap());
     }
 
     #[test]

@@ -151,6 +151,7 @@ fn item(
         source: pictures.source,
         filter: parameters.filter,
         flip: parameters.flip,
+        times: Vec::new(),
     }
 }
 

@@ -107,7 +107,7 @@ fn header() -> impl Strategy<Value = Vec<u8>> {
 fn spoil() -> impl Strategy<Value = Spoil> {
     prop_oneof![
         4 => (0..6_usize, number()).prop_map(|(field, to)| Spoil::MetaField(field, to)),
-        6 => (0..8_usize, 0..12_usize, number())
+        6 => (0..8_usize, 0..13_usize, number())
             .prop_map(|(item, field, to)| Spoil::ItemField(item, field, to)),
         1 => (0..1500_u16).prop_map(Spoil::Items),
         6 => (0..8_usize, bytewise()).prop_map(|(at, how)| Spoil::Payload(at, how)),
@@ -164,9 +164,24 @@ fn good() -> Ask {
     ask
 }
 
+/// The same as clips.
+fn good_clips() -> Ask {
+    let mut ask = good();
+    ask.meta.frames = 3;
+    for item in &mut ask.meta.items {
+        item.payloads = 3;
+    }
+    let thrice = |payload| std::iter::repeat_n(payload, 3);
+    ask.payloads = ask.payloads.into_iter().flat_map(thrice).collect();
+    ask
+}
+
 /// Headers and body of a spoiled request.
 fn spoiled(spoils: &[Spoil]) -> (Vec<(String, Vec<u8>)>, Bytes) {
-    let mut ask = good();
+    let mut ask = match spoils {
+        [_, _, ..] => good_clips(),
+        _ => good(),
+    };
     for spoil in spoils {
         spoil_meta(&mut ask.meta, spoil);
     }
@@ -240,7 +255,8 @@ fn spoil_meta(meta: &mut RequestMeta, spoil: &Spoil) {
                 7 => item.id = to.into(),
                 8 => item.flip = !item.flip,
                 9 => item.filter = [Filter::Bilinear, Filter::Bicubic][to as usize % 2],
-                10 => item.source = [Source::Rgb8, Source::Encoded][to as usize % 2],
+                10 => item.source = [Source::Rgb8, Source::Encoded, Source::Video][to as usize % 3],
+                11 => item.times = vec![to.into(); to as usize % 5],
                 _ => (item.resize_width, item.resize_height) = (to, to),
             }
         }

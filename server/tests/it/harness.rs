@@ -145,6 +145,7 @@ impl Ask {
             source: Source::Encoded,
             filter: Filter::Lanczos,
             flip: false,
+            times: vec![],
         });
         self.payloads.push(Bytes::from_static(bytes));
         self
@@ -220,7 +221,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    fn open(ask: &Ask, response: &v1::EncodeResponse) -> Self {
+    pub(crate) fn open(ask: &Ask, response: &v1::EncodeResponse) -> Self {
         let meta = Meta::<ReplyMeta>::open(response.meta_version, &response.meta).unwrap();
         let meta = meta.view();
         let ids: Vec<u64> = ask.meta.items.iter().map(|item| item.id).collect();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ahead;
+mod clips;
 mod deploy;
 mod devices;
 mod drain;
@@ -26,3 +27,4 @@ mod reload;
 mod security;
 mod services;
 mod tracing;
+mod videos;

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread::JoinHandle,
 };
@@ -31,8 +32,9 @@ pub(crate) fn command(options: &[&str]) -> Command {
         .args(options)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // What the tester has set must not decide the test.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PREHEAT_")) {
+    // What the tester has set must not decide the test, but where FFmpeg lies is the machine's matter.
+    let ours = |name: &str| name.starts_with("PREHEAT_") && !name.starts_with("PREHEAT_FF");
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command.env_remove("RUST_LOG");
@@ -42,8 +44,15 @@ pub(crate) fn command(options: &[&str]) -> Command {
 impl Program {
     /// Starts it and reads the address that it prints.
     pub(crate) fn start(options: &[&str]) -> (Self, SocketAddr) {
+        Self::start_in(options, &[])
+    }
+
+    /// The same with these variables set.
+    pub(crate) fn start_in(options: &[&str], variables: &[(&str, &Path)]) -> (Self, SocketAddr) {
         let options = [&["--listen", "127.0.0.1:0"], options].concat();
-        let mut child = command(&options).spawn().unwrap();
+        let mut command = command(&options);
+        command.envs(variables.iter().copied());
+        let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let log = Some(std::thread::spawn(move || {
             let mut text = String::new();
@@ -60,10 +69,33 @@ impl Program {
 
     /// Bytes of its memory that are resident.
     pub(crate) fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// Processes that it has started and that are still there.
+    pub(crate) fn children(&self) -> usize {
+        let id = self.child.id().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let parent = |process: std::fs::DirEntry| {
+            // "pid (name) state parent ..."; one that has ended meanwhile has none.
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            let (_, behind_name) = stat.rsplit_once(") ")?;
+            behind_name.split(' ').nth(1).map(str::to_owned)
+        };
+        let parents = processes.filter_map(|process| parent(process.unwrap()));
+        parents.filter(|parent| *parent == id).count()
+    }
+
+    /// The most that it ever was.
+    pub(crate) fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, line: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line
+        let value = status.lines().find_map(|text| text.strip_prefix(line));
+        let kib: u64 = value
             .unwrap()
             .trim()
             .trim_end_matches(" kB")
@@ -231,7 +263,7 @@ async fn an_idle_replica_shows_an_empty_queue() {
     eventually(|| std::future::ready(page(free).contains("preheat_queued_pixels 0"))).await;
     let page = page(free);
     assert!(
-        page.contains("preheat_queue_limit_pixels 67108864"),
+        page.contains("preheat_queue_limit_pixels 268435456"),
         "{page}"
     );
     assert!(page.contains("preheat_wire_seconds_count 1"), "{page}");

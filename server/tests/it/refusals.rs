@@ -79,15 +79,15 @@ async fn malformed_metas_are_named() {
 async fn too_much_is_out_of_range() {
     let replica = replica().await;
     let mut request = good().request();
-    request.get_mut().payloads[0] = vec![0; limits::MAX_MESSAGE_BYTES].into();
-    assert_refused(&replica, request, Code::OutOfRange, "").await;
+    request.get_mut().payloads[0] = vec![0; limits::MAX_PAYLOAD_BYTES + 1].into();
+    assert_refused(&replica, request, Code::OutOfRange, "a payload has").await;
     let mut request = good().request();
     request.get_mut().meta = vec![0; limits::MAX_META_BYTES + 1].into();
     assert_refused(&replica, request, Code::OutOfRange, "request meta").await;
-    // Three bytes each on the wire, and thirty-two in memory.
+    // Three bytes each on the wire, and thirty-two in memory: refused at the second.
     let mut request = good().request();
     request.get_mut().payloads = vec![Bytes::new(); 1 << 20];
-    assert_refused(&replica, request, Code::OutOfRange, "1048576 payloads").await;
+    assert_refused(&replica, request, Code::InvalidArgument, "more were sent").await;
     let huge = good().header(COST_PIXELS, u64::MAX);
     assert_refused(&replica, huge.request(), Code::OutOfRange, "send fewer").await;
 }
