@@ -140,6 +140,7 @@ fn spec(shuffle: Shuffle, delivery: Delivery, count: u64) -> PlanSpec {
             crop: Crop::Center,
             flip: 0.5,
         },
+        clips: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use preheat_proto::DType;
 
-use crate::plan::{MicroConditioning, Size, Transform};
+use crate::plan::{MicroConditioning, Seconds, Size, Transform};
 
 /// Where latents may begin: what allocators give everything.
 pub const LATENTS_ALIGN: usize = 16;
@@ -17,7 +17,7 @@ pub struct Batch {
     pub epoch: u64,
     /// Counting from 0 in every epoch.
     pub step: u64,
-    /// Size of the images that were encoded, in pixels; the same on all ranks.
+    /// Size of the images that were encoded, in pixels, and frames of the clips; the same on all ranks.
     pub bucket: Size,
     /// One entry for each latent, in order.
     pub samples: Vec<SampleInfo>,
@@ -56,6 +56,21 @@ pub struct SampleInfo {
     /// What travels with it, name and content: captions, classes, metadata. Of the sample that was
     /// delivered, not of one that it stands in for.
     pub parts: Vec<(Arc<str>, Bytes)>,
+    /// Which frames of its video it has; `None` of an image, and where it is not [`Self::valid`].
+    pub clip: Option<ClipInfo>,
+}
+
+/// A clip's place in its video.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClipInfo {
+    /// When it begins, on the video's clock.
+    pub start: Seconds,
+    /// Its frames, by number in the video, counted from 0.
+    pub frames: Arc<[u32]>,
+    /// When these are shown, in ticks of the video's clock.
+    pub times: Arc<[i64]>,
+    /// Seconds of a tick, as a fraction.
+    pub time_base: (u32, u32),
 }
 
 /// Latents of equal shape, contiguous, little-endian.
@@ -63,8 +78,9 @@ pub struct SampleInfo {
 pub struct Latents {
     /// Element type.
     pub dtype: DType,
-    /// Samples, channels, height, width; the latter two in latent cells.
-    pub shape: [u32; 4],
+    /// Samples, channels, height, width; the latter two in latent cells. In a run of clips samples,
+    /// channels, frames, height, width, also where clips have one frame.
+    pub shape: Vec<u32>,
     /// The elements, row by row. They begin where elements may ([`LATENTS_ALIGN`]), and are nobody
     /// else's: `Bytes::try_into_mut` gives them to write to, without a copy. (Under
     /// [`Config::headspace`](crate::Config::headspace) they are shared with later batches.)
@@ -87,7 +103,8 @@ impl Batch {
     pub(crate) fn held_bytes(&self) -> u64 {
         let samples = self.samples.iter().map(|one| {
             let parts = one.parts.iter().map(|(_, content)| content.len());
-            size_of::<SampleInfo>() + one.key.len() + parts.sum::<usize>()
+            let clip = one.clip.as_ref().map_or(0, |clip| 12 * clip.frames.len());
+            size_of::<SampleInfo>() + one.key.len() + parts.sum::<usize>() + clip
         });
         (self.latents.data.len() + samples.sum::<usize>()) as u64
     }

@@ -6,12 +6,14 @@ use std::{path::PathBuf, time::Duration};
 
 use preheat_proto::{DType, Filter, Posterior, Scale};
 
-pub use crate::plan::{Block, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights};
+pub use crate::plan::{
+    Block, Crop, Pace, Rate, Shuffle, SmallBuckets, Start, Subset, Tail, Weights,
+};
 pub use crate::wire::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS};
 use crate::{
     cache::CacheConfig,
     dataset::{Check, Format, Mix, StoreOptions},
-    plan::{Buckets, PlanSpec, Size, TransformSpec},
+    plan::{Buckets, ClipSpec, PlanSpec, Size, TransformSpec},
     security::Security,
     state::State,
 };
@@ -36,6 +38,14 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Default of [`Config::patience`].
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Default of [`ClipEncoding::Jpeg`]: latents differ from those of lossless frames by less than a
+/// posterior's own noise.
+pub const DEFAULT_JPEG_QUALITY: u8 = 95;
+/// Default of [`Config::clip_timeout`]: a hundred times what a clip takes to decode.
+pub const DEFAULT_CLIP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Most [`Config::clip_decoders`].
+pub const MAX_CLIP_DECODERS: u32 = 512;
 
 /// Default of [`Config::max_bad_share`].
 pub const DEFAULT_MAX_BAD_SHARE: f64 = 0.1;
@@ -65,6 +75,24 @@ pub enum BadSamples {
     /// Leave its place empty: the latent is zeros and [`SampleInfo::valid`](crate::SampleInfo::valid)
     /// is false, so shapes stay as they are, and nothing is trained on twice. Count and report it.
     Skip,
+}
+
+/// In what form the frames of videos are sent. Videos of JPEGs (MJPEG, upright, with square pixels), and
+/// directories of images, are sent as they lie, whatever else is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClipEncoding {
+    /// Decoded and resized on this machine, then as JPEG of this quality, 1 to 100.
+    Jpeg {
+        /// As the Independent JPEG Group counts it; colours in full resolution from 90 on.
+        quality: u8,
+    },
+    /// Decoded and resized on this machine, without loss.
+    Png,
+    /// The same, three bytes a pixel: no work, and the most bytes.
+    Rgb8,
+    /// The whole file, decoded beside the encoder. Takes no processor here, and sends all of a video for
+    /// a part of it.
+    AsIs,
 }
 
 /// Which output sizes there are, and how a sample gets its own.
@@ -124,6 +152,22 @@ pub struct Config {
     pub max_aspect: f64,
     /// Which output sizes there are, and how a sample gets its own.
     pub bucketing: Bucketing,
+    /// Frames of a clip: a video gives the most of these that it can. With 1 among them, images take
+    /// part, and so do videos too short for the others. Empty for a run of images, whose latents have no
+    /// axis for time; with lengths here all have one, also those of single frames.
+    pub frames: Vec<u32>,
+    /// How far apart the frames of a clip are.
+    pub pace: Pace,
+    /// Where in its video a clip begins.
+    pub clip_start: Start,
+    /// In what form frames are sent.
+    pub clip_encoding: ClipEncoding,
+    /// Videos decoded at once on this machine, each by a process that takes a core; `None` for one a core,
+    /// and two at least.
+    pub clip_decoders: Option<u32>,
+    /// How long decoding one clip may keep waiting, and how much processor time it may take; then it is a
+    /// bad sample.
+    pub clip_timeout: Duration,
     /// What becomes of buckets with few samples.
     pub small_buckets: SmallBuckets,
     /// Which samples take part.
@@ -224,6 +268,14 @@ impl Config {
             bucket_step: DEFAULT_BUCKET_STEP,
             max_aspect: DEFAULT_MAX_ASPECT,
             bucketing: Bucketing::Aspect,
+            frames: Vec::new(),
+            pace: Pace::Stride(1),
+            clip_start: Start::Random,
+            clip_encoding: ClipEncoding::Jpeg {
+                quality: DEFAULT_JPEG_QUALITY,
+            },
+            clip_decoders: None,
+            clip_timeout: DEFAULT_CLIP_TIMEOUT,
             small_buckets: SmallBuckets::Keep,
             subset: Subset::All,
             repeats: 1,
@@ -292,6 +344,15 @@ impl Config {
         name.chars().take(MAX_TRAINER_NAME).map(plain).collect()
     }
 
+    /// How clips are cut out of videos; `None` for a run of images.
+    pub fn clip_spec(&self) -> Option<ClipSpec> {
+        (!self.frames.is_empty()).then(|| ClipSpec {
+            frames: self.frames.clone(),
+            pace: self.pace,
+            start: self.clip_start,
+        })
+    }
+
     /// What the order depends on: with a dataset, the [`Plan`](crate::plan::Plan) that its loaders follow.
     pub fn plan_spec(&self) -> PlanSpec {
         let (step, max_aspect) = (self.bucket_step, self.max_aspect);
@@ -322,6 +383,7 @@ impl Config {
                 crop: self.crop,
                 flip: self.flip,
             },
+            clips: self.clip_spec(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Where bytes come from: a store, how samples lie in it, and an index of all of them.
 
+mod clip;
+mod cut;
 pub mod format;
 pub mod index;
 pub(crate) mod map;
 mod mix;
 mod opened;
 mod probe;
+mod prober;
 pub mod sample;
 mod source;
 pub mod store;
@@ -22,16 +25,22 @@ use std::{
 use preheat_proto::limits;
 use tokio::{runtime, sync::Semaphore};
 
-pub(crate) use self::probe::{size as image_size, within_limits};
 pub use self::{
-    format::{Columns, Format},
+    clip::Clip,
+    format::{Columns, Format, Videos},
     index::{Index, MAX_SAMPLES, Progress},
     map::Map,
     mix::{MAX_SOURCE_NAME, MAX_SOURCES, Mix, MixSource, Sources},
     opened::Opened,
+    prober::{MAX_CLIP_BYTES, MAX_VIDEO_BYTES},
     sample::{Found, Located, Part, Sample, Shard, Span},
     source::{Check, Source},
     store::{Store, StoreOptions},
+};
+pub(crate) use self::{
+    clip::Made,
+    format::{Media, Read},
+    probe::{size as image_size, within_limits},
 };
 use crate::{
     config::BadSamples,
@@ -64,6 +73,8 @@ pub struct Dataset {
     layouts: Arc<Path>,
     bad: Arc<OnceLock<BTreeMap<u64, String>>>,
     reads: Arc<Semaphore>,
+    /// Where its videos are cut into clips.
+    cut: Option<Arc<cut::Cut>>,
 }
 
 impl Dataset {
@@ -134,6 +145,7 @@ impl Dataset {
             layouts: layouts.into(),
             bad: Arc::default(),
             reads: Arc::new(Semaphore::new(MAX_READS)),
+            cut: None,
         }
     }
 
@@ -151,7 +163,11 @@ impl Dataset {
     /// The source of a sample, and its id there.
     pub(crate) fn locate(&self, id: u64) -> (&Opened, u64) {
         let at = self.source_of(id);
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let (id, ends) = match &self.cut {
+            Some(cut) => (cut.base(id).0, &cut.ends),
+            None => (id, &self.ends),
+        };
+        let start = at.checked_sub(1).map_or(0, |before| ends[before]);
         (&self.opened[at], id - start)
     }
 
@@ -184,11 +200,14 @@ impl Dataset {
     /// What a sample is called: in a folder its path, with `/` between its parts; in a mix the name of
     /// its source, `/`, and what it is called there.
     pub fn key(&self, id: u64) -> Cow<'_, str> {
+        let window = self.window_number(id);
         let (source, id) = self.locate(id);
         let key = source.index().key(id);
-        match source.name() {
-            "" => key.into(),
-            name => format!("{name}/{key}").into(),
+        match (source.name(), window) {
+            ("", None) => key.into(),
+            (name, None) => format!("{name}/{key}").into(),
+            ("", Some(window)) => format!("{key}#{window}").into(),
+            (name, Some(window)) => format!("{name}/{key}#{window}").into(),
         }
     }
 
@@ -199,7 +218,8 @@ impl Dataset {
             "" => 0,
             name => name.len() + 1,
         };
-        (name + source.index().key(id).len()) as u64
+        // And what is said of its window, if it is one.
+        (name + source.index().key(id).len() + "#".len() + u64::MAX.ilog10() as usize + 1) as u64
     }
 
     /// Where a sample's file is, if its source is a folder of images on this machine.
@@ -220,7 +240,8 @@ impl Dataset {
         source.index().bytes(id)
     }
 
-    /// Size of the image with its EXIF orientation applied; `None` for a bad sample.
+    /// Size of the image with its EXIF orientation applied, or of a video's frames as they are shown;
+    /// `None` for a bad sample.
     pub fn size(&self, id: u64) -> Option<Size> {
         let (source, id) = self.locate(id);
         source.index().size(id)
@@ -234,11 +255,13 @@ impl Dataset {
     /// The samples that turned out bad while indexing, with reasons.
     pub fn bad(&self) -> &BTreeMap<u64, String> {
         self.bad.get_or_init(|| {
-            let starts = iter::once(0).chain(self.ends.iter().copied());
+            let ends = self.cut.as_ref().map_or(&self.ends, |cut| &cut.ends);
+            let starts = iter::once(0).chain(ends.iter().copied());
             let sources = self.opened.iter().zip(starts);
             let bad = sources.flat_map(|(source, start)| {
                 let bad = source.index().bad();
-                bad.map(move |(id, reason)| (start + id, reason.to_owned()))
+                let first = |id| self.cut.as_ref().map_or(id, |cut| cut.first(id));
+                bad.map(move |(id, reason)| (first(start + id), reason.to_owned()))
             });
             bad.collect()
         })
@@ -253,6 +276,21 @@ impl Dataset {
         let (source, id) = self.locate(id);
         source.read(id).await
     }
+
+    /// What frames of a sample are to be had from, and what travels with it. `frames` are those that are
+    /// wanted of the video, by number.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) async fn media(
+        &self,
+        id: u64,
+        wanted: (Option<&Clip>, &[u32]),
+    ) -> Result<Read, String> {
+        let _read = self.reads.acquire().await.map_err(|e| e.to_string())?;
+        let (source, id) = self.locate(id);
+        source.media(id, wanted).await
+    }
 }
 
 impl Samples for Dataset {
@@ -262,6 +300,10 @@ impl Samples for Dataset {
 
     fn size(&self, id: u64) -> Option<Size> {
         Self::size(self, id)
+    }
+
+    fn frames(&self, id: u64) -> u32 {
+        self.frames_of(id)
     }
 
     fn shard_starts(&self) -> &[u64] {

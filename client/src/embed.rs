@@ -1,4 +1,4 @@
-//! One chunk of images in, latents out.
+//! One chunk of images or clips in, latents out.
 
 use std::sync::Arc;
 
@@ -20,15 +20,18 @@ use crate::{
     stats::{Recorder, Stage, Track},
 };
 
-/// One image on its way.
+/// One image or clip on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) id: u64,
     pub(crate) seed: u64,
     pub(crate) transform: Transform,
-    /// What the payload is.
+    /// What the payloads are.
     pub(crate) source: Source,
-    pub(crate) payload: Bytes,
+    /// One a frame, or a whole video.
+    pub(crate) payloads: Vec<Bytes>,
+    /// The frames that are wanted of a video, by timestamp; else empty.
+    pub(crate) times: Vec<i64>,
 }
 
 /// An encoded chunk.
@@ -104,20 +107,20 @@ impl Embedder {
         let meta = archive(&RequestMeta {
             width: size.width,
             height: size.height,
-            frames: 1,
+            frames: size.frames,
             dtype: self.model.sent.dtype,
             posterior: self.model.sent.posterior,
             scale: self.model.sent.scale,
             items: items.iter().map(|item| self.item(item)).collect(),
         })?;
         Ok(EncodeCall {
-            cost_pixels: size.area() * items.len() as u64,
+            cost_pixels: size.pixels() * items.len() as u64,
             request: EncodeRequest {
                 meta_version: META_VERSION,
                 model: self.model.name.clone(),
                 fingerprint: self.model.fingerprint.clone(),
                 meta,
-                payloads: items.into_iter().map(|item| item.payload).collect(),
+                payloads: items.into_iter().flat_map(|item| item.payloads).collect(),
             },
             ids,
             expected: Arc::new(self.model.expected_sent(size)),
@@ -144,11 +147,11 @@ impl Embedder {
             resize_height: resize.height,
             crop_x,
             crop_y,
-            payloads: 1,
+            payloads: item.payloads.len() as u32,
             source: item.source,
             filter: self.filter,
             flip,
-            times: Vec::new(),
+            times: item.times.clone(),
         }
     }
 }

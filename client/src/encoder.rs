@@ -192,7 +192,7 @@ impl Encoder {
     pub fn new(config: EncoderConfig) -> Result<Self, Error> {
         let config = config.run();
         config.check()?;
-        let runtime = Background::start()?;
+        let runtime = Background::start(0)?;
         let (balancer, model) = reach(&config, &runtime)?;
         let model = Arc::new(model);
         let recorder = Recorder::new();
@@ -301,7 +301,8 @@ impl Inner {
                     seed: cut::posterior_seed(key),
                     transform,
                     source,
-                    payload,
+                    payloads: vec![payload],
+                    times: Vec::new(),
                 }),
                 Err(reason) => bad.push((number, reason)),
             }
@@ -331,7 +332,7 @@ impl Inner {
         Ok(Encoded {
             latents: Latents {
                 dtype: expected.dtype,
-                shape: [count as u32, channels, height, width],
+                shape: vec![count as u32, channels, height, width],
                 data: join(tensors, each.unwrap_or(0)),
             },
             size,

@@ -120,6 +120,9 @@ fn key(spec: &PlanSpec, samples: &impl Samples) -> String {
     part(samples.fingerprint().as_bytes());
     part(&samples.count().to_le_bytes());
     part(format!("{:?} {:?}", spec.buckets, spec.small_buckets).as_bytes());
+    if let Some(clips) = &spec.clips {
+        part(format!("{clips:?}").as_bytes());
+    }
     match &spec.subset {
         Subset::Ids(ids) => part(&numbers(ids)),
         subset => part(format!("{subset:?}").as_bytes()),

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod cache;
 pub mod config;
 pub mod dataset;
+mod decode;
 mod embed;
 pub mod encoder;
 mod endpoint;
@@ -30,10 +31,11 @@ mod window;
 pub mod wire;
 
 pub use bad::{LEAST_SEEN, MAX_REPORTED};
-pub use batch::{Batch, LATENTS_ALIGN, Latents, SampleInfo};
+pub use batch::{Batch, ClipInfo, LATENTS_ALIGN, Latents, SampleInfo};
 pub use cache::{CacheConfig, CacheMode, CacheStats, CacheWhat};
 pub use config::{
-    BadSamples, Block, Bucketing, Config, Crop, Shuffle, SmallBuckets, Subset, Tail, Weights,
+    BadSamples, Block, Bucketing, ClipEncoding, Config, Crop, Shuffle, SmallBuckets, Subset, Tail,
+    Weights,
 };
 pub use dataset::{Check, Dataset, Mix, MixSource, Progress, Source};
 pub use encoder::{Encoded, Encoder, EncoderConfig, Keys, Pending, Picture, Request};
@@ -41,7 +43,7 @@ pub use error::Error;
 pub use layouts::LAYOUT_IN_MEMORY;
 pub use loader::{DataLoader, Epoch};
 pub use model::Model;
-pub use plan::Share;
+pub use plan::{Pace, Rate, Seconds, Share, Start};
 pub use preheat_proto::{DType, Filter, Posterior, Scale};
 pub use prepare::MAX_SUBSTITUTES;
 pub use security::{Bearer, Security};

@@ -16,6 +16,7 @@ use crate::{
     cache::{Cache, CachedEmbedder, FlushOnDrop, Recipe},
     config::{BadSamples, Config},
     dataset::Dataset,
+    decode::{self, Decoders, GoneOnDrop},
     embed::Embedder,
     error::Error,
     headspace::Headspace,
@@ -46,6 +47,8 @@ pub struct DataLoader {
     coming: Coming,
     /// Declared before the runtime, and so dropped before it.
     pipeline: Pipeline,
+    /// After the pipeline, which ends their work.
+    _decoders: GoneOnDrop,
     /// After the pipeline, which puts nothing more into it then.
     _cache: FlushOnDrop,
     runtime: Background,
@@ -69,6 +72,7 @@ impl DataLoader {
     /// As for [`Self::new`].
     pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
         config.check()?;
+        let dataset = fitting(&config, dataset)?;
         let layouts = dataset.layouts();
         let plan = Plan::open(config.plan_spec(), &*dataset, layouts, &|_, _| {})?;
         tracing::info!("plan: {}", plan.report());
@@ -76,9 +80,12 @@ impl DataLoader {
         let tally = Tally::new(&config);
         tally.judge(&dataset, unusable.iter())?;
         let recorder = Recorder::new();
-        let runtime = Background::start()?;
+        let decoders = Decoders::new(&config, &dataset)?;
+        let runtime = Background::start(decode::count(&config))?;
         let (balancer, model) = reach(&config, &runtime)?;
         model.check_sizes(plan.report().buckets.iter().map(|bucket| bucket.size))?;
+        let sizes = plan.report().buckets.into_iter().map(|bucket| bucket.size);
+        model.check_payloads(&config, sizes, dataset.has_video_files())?;
         let model = Arc::new(model);
         let samples = (dataset.fingerprint().to_owned(), dataset.len());
         let identity = Identity::new(&config, samples, model.fingerprint.clone());
@@ -99,11 +106,13 @@ impl DataLoader {
             model,
             recorder,
             unusable,
+            decoders: decoders.clone(),
         });
         let window = (config.window_bytes, config.max_batches_ahead);
         let ahead = Window::new(window.0, window.1);
         Ok(Self {
             pipeline: Pipeline::start(runtime.handle(), run.clone(), at, ahead),
+            _decoders: GoneOnDrop(decoders),
             _cache: FlushOnDrop(cache),
             failed: None,
             coming: Coming::default(),
@@ -306,6 +315,25 @@ fn crashed(_: impl std::error::Error) -> Error {
     Error::Internal("a task of the loader panicked".into())
 }
 
+/// The dataset as this run cuts it.
+fn fitting(config: &Config, dataset: Arc<Dataset>) -> Result<Arc<Dataset>, Error> {
+    let spec = config.clip_spec();
+    if let Some(source) = dataset.other_kind(spec.is_some()) {
+        let reason = match spec {
+            Some(_) => {
+                "was opened for images, and `frames` asks for clips: set it before the dataset is \
+                        opened"
+            }
+            None => "was opened for clips, and `frames` is empty: set it as it was then",
+        };
+        return Err(Error::dataset(source, reason));
+    }
+    match spec {
+        Some(spec) => Ok(Arc::new(dataset.cut(&spec)?)),
+        None => Ok(dataset),
+    }
+}
+
 /// The latent cache of this run, where it has one.
 fn open_cache(config: &Config, model: &Model, recorder: &Recorder) -> Result<Option<Cache>, Error> {
     let recipe = Recipe::new(&model.fingerprint, model.sent, config.filter);
@@ -322,9 +350,10 @@ fn unusable(
 ) -> Result<BTreeMap<u64, String>, Error> {
     let mut unusable = BTreeMap::new();
     for &id in plan.unusable() {
-        let reason = match (dataset.bad().get(&id), dataset.size(id)) {
+        let known = dataset.bad().get(&id).cloned();
+        let reason = match (known.or_else(|| dataset.too_short(id)), dataset.size(id)) {
             (None, Some(size)) => format!("{size} is too elongated to cover any bucket"),
-            (known, _) => known.cloned().unwrap_or_default(),
+            (known, _) => known.unwrap_or_default(),
         };
         if config.bad_samples == BadSamples::Fail {
             let key = dataset.key(id).into_owned();

@@ -1,5 +1,7 @@
 //! The model of a run: chosen by name at the start, pinned by fingerprint until the end.
 
+mod check;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use preheat_proto::{
@@ -41,7 +43,11 @@ pub struct Model {
     pub served: Served,
     /// The most one call may carry.
     max_items: u64,
+    max_call_bytes: u64,
+    /// And one payload of it.
     max_payload_bytes: u64,
+    /// Whether replicas decode video files.
+    video_files: bool,
     max_output_pixels: u64,
     chunk_pixels: u64,
     delivered: Ask,
@@ -141,7 +147,9 @@ impl Found {
             .filter(|one| one.fingerprint == wanted);
         let strictest = |mut one: Model, other: Model| {
             one.max_items = one.max_items.min(other.max_items);
+            one.max_call_bytes = one.max_call_bytes.min(other.max_call_bytes);
             one.max_payload_bytes = one.max_payload_bytes.min(other.max_payload_bytes);
+            one.video_files &= other.video_files;
             one.max_output_pixels = one.max_output_pixels.min(other.max_output_pixels);
             // Chunks that suit the smallest device keep all of them busy.
             one.chunk_pixels = one.chunk_pixels.min(other.chunk_pixels);
@@ -291,6 +299,15 @@ impl Model {
         let or = |value: u64, ours: u64| if value == 0 { ours } else { value.min(ours) };
         let pixels = or(replica.max_output_pixels, limits::MAX_OUTPUT_PIXELS);
         let message = or(replica.max_message_bytes, limits::MAX_MESSAGE_BYTES as u64);
+        // Clips are decoded as they come, and may so be longer than what is held in one piece.
+        let call = match replica.max_request_bytes {
+            long if long > message && !config.frames.is_empty() => {
+                long.min(limits::MAX_REQUEST_BYTES as u64)
+            }
+            _ => message,
+        };
+        // Twice the metadata: its own bytes, and the tags and lengths of everything.
+        let payloads = |bytes: u64| bytes.saturating_sub(2 * limits::MAX_META_BYTES as u64);
         let items = or(u64::from(replica.max_items), limits::MAX_ITEMS as u64);
         let liked = or(served.preferred_batch_pixels, u64::MAX);
         let liked = if liked == u64::MAX {
@@ -302,47 +319,15 @@ impl Model {
             name: served.name.clone(),
             fingerprint: served.fingerprint.clone(),
             max_items: items.min(config.chunk_items.map_or(u64::MAX, u64::from)),
-            // Twice the metadata: its own bytes, and the tags and lengths of everything.
-            max_payload_bytes: message.saturating_sub(2 * limits::MAX_META_BYTES as u64),
+            max_call_bytes: payloads(call),
+            max_payload_bytes: payloads(message),
+            video_files: replica.video_files,
             max_output_pixels: pixels,
             chunk_pixels: config.chunk_pixels.unwrap_or(liked).min(pixels),
             delivered: Ask::delivered(config),
             sent: Ask::sent(config),
             served,
         }
-    }
-
-    /// Whether every output size suits the model and the replica's limits.
-    pub(crate) fn check_sizes(&self, sizes: impl Iterator<Item = Size>) -> Result<(), Error> {
-        let multiple = self
-            .served
-            .size_multiple
-            .max(self.served.spatial_compression);
-        for size in sizes {
-            let refuse = |reason: String| Error::Model {
-                model: self.name.clone(),
-                reason,
-            };
-            if !size.width.is_multiple_of(multiple) || !size.height.is_multiple_of(multiple) {
-                return Err(refuse(format!(
-                    "takes multiples of {multiple} pixels, and {size} is not: raise `bucket_step`"
-                )));
-            }
-            if size.area() > self.max_output_pixels {
-                let most = self.max_output_pixels;
-                return Err(refuse(format!(
-                    "the replica takes {most} pixels at once, and {size} has more: lower \
-                     `target_area`"
-                )));
-            }
-            if self
-                .tensor_bytes(size)
-                .is_none_or(|bytes| bytes > self.reply_bytes())
-            {
-                return Err(refuse(format!("a latent of {size} does not fit a message")));
-            }
-        }
-        Ok(())
     }
 
     /// What is delivered for outputs of this size.
@@ -363,15 +348,21 @@ impl Model {
             1
         };
         Expected {
-            shape: vec![
-                twice * self.served.latent_channels,
-                size.height / cell,
-                size.width / cell,
-            ],
+            shape: {
+                let time = (size.frames > 1).then(|| self.latent_frames(size));
+                let channels = std::iter::once(twice * self.served.latent_channels);
+                let sides = [size.height / cell, size.width / cell];
+                channels.chain(time).chain(sides).collect()
+            },
             dtype: ask.dtype,
             posterior: ask.posterior,
             scale: ask.scale,
         }
+    }
+
+    /// Frames of the latent of a clip.
+    pub(crate) fn latent_frames(&self, size: Size) -> u32 {
+        (size.frames - 1) / self.served.temporal_compression.max(1) + 1
     }
 
     /// Bytes of one latent as it travels.
@@ -381,14 +372,23 @@ impl Model {
 
     /// Most items of one chunk of this size.
     pub(crate) fn chunk_items(&self, size: Size) -> usize {
-        let by_pixels = self.chunk_pixels / size.area().max(1);
+        let by_pixels = self.chunk_pixels / size.pixels().max(1);
+        let by_frames = limits::MAX_PAYLOADS as u64 / u64::from(size.frames);
         let one = self.tensor_bytes(size).unwrap_or(usize::MAX).max(1);
         let by_reply = (self.reply_bytes() / one) as u64;
-        by_pixels.min(by_reply).clamp(1, self.max_items) as usize
+        by_pixels
+            .min(by_reply)
+            .min(by_frames)
+            .clamp(1, self.max_items) as usize
     }
 
     /// Most payload bytes of one chunk.
     pub(crate) fn chunk_bytes(&self) -> u64 {
+        self.max_call_bytes
+    }
+
+    /// Most bytes of one payload.
+    pub(crate) fn payload_bytes(&self) -> u64 {
         self.max_payload_bytes
     }
 

@@ -12,6 +12,7 @@ mod blocked;
 mod bucket;
 mod check;
 mod choose;
+mod clip;
 mod given;
 pub(crate) mod layout;
 mod permute;
@@ -23,6 +24,7 @@ mod weights;
 
 pub use bucket::{Size, buckets, nearest};
 pub use check::{MAX_IDS, MAX_REPEATS, MAX_SIZES};
+pub use clip::{ClipSpec, Extent, MAX_LENGTHS, MAX_PACE, Pace, Pick, Rate, Seconds, Start};
 pub use layout::MAX_BLOCK_TABLE;
 pub use permute::Permutation;
 pub use report::{BucketReport, Report, SmallBucket};
@@ -78,8 +80,14 @@ struct Bucket {
 impl Bucket {
     /// Keyed by what the bucket is, not by its number, which other samples can change.
     fn key(&self, (spec, epoch): (&PlanSpec, u64), purpose: Purpose) -> u64 {
-        let Size { width, height } = self.report.size;
-        let name = (u64::from(width) << 32) | u64::from(height);
+        let Size {
+            width,
+            height,
+            frames,
+        } = self.report.size;
+        // Heights have 16 bits, and images one frame: their keys are those of before there were clips.
+        let later = u64::from(frames - 1) << 16;
+        let name = (u64::from(width) << 32) | later | u64::from(height);
         draw(spec.seed, epoch, name, purpose)
     }
 }
@@ -251,6 +259,24 @@ impl Plan {
     ) -> Option<Transform> {
         let key = (self.spec.seed, epoch, sample);
         transform(self.spec.transform, key, source, size)
+    }
+
+    /// The frames of a sample in an epoch, out of a video with these timestamps: of a clip of `length`,
+    /// or of a window. Where the plan is one of images, the first frame.
+    pub fn pick(
+        &self,
+        (epoch, sample): (u64, u64),
+        video: (&Extent, &[i64]),
+        clip: (u32, Option<u32>),
+    ) -> Pick {
+        let key = (self.spec.seed, epoch, sample);
+        let still = ClipSpec {
+            frames: vec![1],
+            pace: Pace::Stride(1),
+            start: Start::First,
+        };
+        let spec = self.spec.clips.as_ref().unwrap_or(&still);
+        spec.pick(key, video, clip)
     }
 
     /// The key of a sample's posterior draw in an epoch.

@@ -1,6 +1,7 @@
 //! One batch: read its files, have them encoded, replace bad samples, join the latents.
 
 mod bad;
+mod clip;
 
 use std::{
     borrow::Cow,
@@ -9,16 +10,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use preheat_proto::{Error as CallError, Source};
 use tokio::time::Instant;
 
+use self::clip::Ready;
 use crate::{
     bad::Report,
-    batch::{Batch, Latents, SampleInfo, Tensor, join},
+    batch::{Batch, ClipInfo, Latents, SampleInfo, Tensor, join},
     cache::CachedEmbedder,
     config::BadSamples,
     dataset::{Dataset, Sample},
+    decode::Decoders,
     embed::Item,
     error::Error,
     headspace::Headspace,
@@ -47,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) ranks: (u32, u32),
     pub(crate) epochs: Option<u64>,
     pub(crate) caption_dropout: f32,
+    /// Of a run of clips.
+    pub(crate) decoders: Option<Arc<Decoders>>,
 }
 
 /// A batch to prepare.
@@ -74,8 +79,12 @@ struct Place {
 
 /// What travels with a sample.
 type Parts = Vec<(Arc<str>, Bytes)>;
-/// A sample's latent, and its parts.
-type Encoded = (Tensor, Parts);
+/// A sample's latent, its parts, and which clip it is.
+struct Encoded {
+    tensor: Tensor,
+    parts: Parts,
+    clip: Option<ClipInfo>,
+}
 type Filled = Result<(Place, Encoded), Error>;
 
 impl Run {
@@ -85,7 +94,14 @@ impl Run {
         let each = latent.saturating_add(size_of::<SampleInfo>()) as u64;
         let cost = |one: &Position| {
             let key = self.dataset.key_bytes(one.sample);
-            each.saturating_add(key + self.dataset.bytes(one.sample))
+            // Captions are counted beside the payloads.
+            let (all, file) = (
+                self.dataset.bytes(one.sample),
+                self.dataset.file_bytes(one.sample),
+            );
+            let payloads = self.payload_bytes(one.sample, planned.size);
+            let read = all.saturating_sub(file).saturating_add(payloads);
+            each.saturating_add(key).saturating_add(read)
         };
         let costs = planned.positions.iter().map(cost);
         costs.fold(0, u64::saturating_add)
@@ -108,19 +124,25 @@ impl Run {
         let expected = self.model.expected(job.planned.size);
         let (samples, tensors): (Vec<_>, Vec<_>) = filled
             .into_iter()
-            .map(|(place, (tensor, parts))| (self.describe(job, place, parts), tensor))
+            .map(
+                |(
+                    place,
+                    Encoded {
+                        tensor,
+                        parts,
+                        clip,
+                    },
+                )| { (self.describe(job, place, (parts, clip)), tensor) },
+            )
             .unzip();
         let bytes = preheat_proto::dtype::tensor_bytes(&expected.shape, expected.dtype);
-        let [channels, height, width] = expected.shape[..] else {
-            return Err(Error::Internal("a latent of another rank than 3".into()));
-        };
         Ok(Batch {
             epoch: job.epoch,
             step: job.step,
             bucket: job.planned.size,
             latents: Latents {
                 dtype: expected.dtype,
-                shape: [samples.len() as u32, channels, height, width],
+                shape: self.batch_shape(samples.len(), &expected.shape),
                 data: join(tensors, bytes.unwrap_or(0)),
             },
             samples,
@@ -154,7 +176,7 @@ impl Run {
         let mut chunks: Vec<Vec<Place>> = Vec::new();
         let mut room = 0;
         for place in places {
-            let file = self.dataset.file_bytes(place.sample);
+            let file = self.payload_bytes(place.sample, job.planned.size);
             match chunks.last_mut() {
                 Some(chunk) if chunk.len() < items && file <= room => {
                     room -= file;
@@ -196,35 +218,92 @@ impl Run {
         track: &Track,
     ) -> Result<Vec<Result<Encoded, String>>, CallError> {
         track.enter(Stage::Store);
-        let read = join_all(places.iter().map(|place| self.read(place.sample))).await;
+        let read = try_join_all(places.iter().map(|place| self.ready(job, place))).await?;
         let mut items = Vec::with_capacity(places.len());
-        let mut parts = Vec::with_capacity(places.len());
+        let mut others = Vec::with_capacity(places.len());
         for (place, read) in places.iter().zip(read) {
-            parts.push(read.map(|Sample { image, parts }| {
+            others.push(read.map(|ready| {
                 items.push(Item {
                     id: place.sample,
                     seed: self.plan.posterior_seed(job.epoch, place.sample),
-                    transform: place.transform,
-                    source: Source::Encoded,
-                    payload: image,
+                    transform: ready.transform,
+                    source: ready.source,
+                    payloads: ready.payloads,
+                    times: ready.times,
                 });
-                parts
+                (ready.parts, ready.info)
             }));
         }
-        let chunk = self
-            .embedder
-            .embed(job.planned.size, items, (job.needed_at, track))
-            .await?;
-        let mut encoded = chunk.tensors.into_iter();
-        Ok(parts
+        let mut encoded = self.embed(job, items, track).await?.into_iter();
+        Ok(others
             .into_iter()
-            .map(|parts| {
-                let parts = parts?;
+            .map(|others| {
+                let (parts, clip) = others?;
                 let tensor = encoded.next();
                 let tensor = tensor.unwrap_or_else(|| Err("not answered".into()))?;
-                Ok((tensor, parts))
+                Ok(Encoded {
+                    tensor,
+                    parts,
+                    clip,
+                })
             })
             .collect())
+    }
+
+    /// In one call; in several, side by side, where frames turned out larger than was expected.
+    async fn embed(
+        &self,
+        job: &Job,
+        items: Vec<Item>,
+        track: &Track,
+    ) -> Result<Vec<Result<Tensor, String>>, CallError> {
+        let most = self.model.chunk_bytes();
+        let mut calls: Vec<Vec<Item>> = Vec::new();
+        let mut room = 0;
+        for item in items {
+            let bytes = clip::total(&item.payloads);
+            match calls.last_mut() {
+                Some(call) if bytes <= room => {
+                    room -= bytes;
+                    call.push(item);
+                }
+                _ => {
+                    room = most.saturating_sub(bytes);
+                    calls.push(vec![item]);
+                }
+            }
+        }
+        let when = (job.needed_at, track);
+        let calls = calls.into_iter();
+        let calls = calls.map(|items| self.embedder.embed(job.planned.size, items, when));
+        let chunks = try_join_all(calls).await?;
+        Ok(chunks.into_iter().flat_map(|chunk| chunk.tensors).collect())
+    }
+
+    /// Reads a sample, as it is sent. The inner error is about the sample.
+    async fn ready(&self, job: &Job, place: &Place) -> Result<Result<Ready, String>, CallError> {
+        if let Some(decoders) = &self.decoders {
+            return self.read_clip(job, place, decoders).await;
+        }
+        let read = self.read(place.sample).await;
+        Ok(read.map(|Sample { image, parts }| Ready {
+            source: Source::Encoded,
+            payloads: vec![image],
+            times: Vec::new(),
+            transform: place.transform,
+            parts,
+            info: None,
+        }))
+    }
+
+    /// With an axis for time in a run of clips, where single frames are clips of one.
+    fn batch_shape(&self, samples: usize, one: &[u32]) -> Vec<u32> {
+        let mut shape = vec![samples as u32];
+        shape.extend(one);
+        if self.decoders.is_some() && one.len() == 3 {
+            shape.insert(2, 1);
+        }
+        shape
     }
 
     async fn read(&self, sample: u64) -> Result<Sample, String> {
@@ -250,7 +329,12 @@ impl Run {
         }
     }
 
-    fn describe(&self, job: &Job, place: Place, parts: Parts) -> SampleInfo {
+    fn describe(
+        &self,
+        job: &Job,
+        place: Place,
+        (parts, clip): (Parts, Option<ClipInfo>),
+    ) -> SampleInfo {
         let replaced = place.position.sample;
         let substitute_of = (place.tries > 0).then_some(replaced);
         if substitute_of.is_some() {
@@ -271,6 +355,7 @@ impl Run {
             },
             seed: self.plan.posterior_seed(job.epoch, place.sample),
             parts,
+            clip,
         }
     }
 }

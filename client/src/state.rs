@@ -1,11 +1,13 @@
 //! What to save with a checkpoint: where the run is, and everything that its order and content
 //! depend on. A few hundred bytes of JSON that a person can read.
 
+use std::collections::BTreeSet;
+
 use preheat_proto::{Posterior, Scale};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Bucketing, Config},
+    config::{Bucketing, ClipEncoding, Config, Pace, Start},
     dataset::{Mix, MixSource},
     error::Error,
     filter,
@@ -53,6 +55,9 @@ pub struct Identity {
     pub bucket_step: u32,
     pub max_aspect: f64,
     pub bucketing: String,
+    /// How clips are cut; left out of a run of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clips: Option<String>,
     pub small_buckets: String,
     pub subset: String,
     pub repeats: u32,
@@ -137,6 +142,7 @@ impl Identity {
             bucket_step: config.bucket_step,
             max_aspect: config.max_aspect,
             bucketing: bucketing(&config.bucketing),
+            clips: clips(config),
             small_buckets: small_buckets(config.small_buckets),
             subset: subset(&config.subset),
             repeats: config.repeats,
@@ -162,11 +168,17 @@ impl Identity {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => serde_json::Map::new(),
         };
-        let saved = table(saved);
-        let fields: Vec<_> = table(self)
-            .iter()
-            .filter(|(name, now)| saved.get(*name) != Some(now))
-            .map(|(name, now)| format!("{name} was {}, is {now}", saved[name]))
+        let (saved, now) = (table(saved), table(self));
+        let names: BTreeSet<_> = saved.keys().chain(now.keys()).collect();
+        let none = serde_json::Value::Null;
+        let fields: Vec<_> = names
+            .into_iter()
+            .map(|name| (name, saved.get(name), now.get(name)))
+            .filter(|(_, was, is)| was != is)
+            .map(|(name, was, is)| {
+                let (was, is) = (was.unwrap_or(&none), is.unwrap_or(&none));
+                format!("{name} was {was}, is {is}")
+            })
             .collect();
         if fields.is_empty() {
             return Ok(());
@@ -191,6 +203,29 @@ fn bucketing(bucketing: &Bucketing) -> String {
         Bucketing::Areas(areas) => format!("areas {}", join(areas)),
         Bucketing::Sizes(sizes) => format!("sizes {}", join(sizes)),
     }
+}
+
+/// What changes which frames are delivered, and in what form.
+fn clips(config: &Config) -> Option<String> {
+    let spec = config.clip_spec()?;
+    let pace = match spec.pace {
+        Pace::Rate(rate) => format!("{rate} a second"),
+        Pace::Stride(stride) => format!("stride {stride}"),
+    };
+    let start = match spec.start {
+        Start::Random => "random",
+        Start::First => "first",
+        Start::Center => "center",
+        Start::Windows => "windows",
+    };
+    let encoding = match config.clip_encoding {
+        ClipEncoding::Jpeg { quality } => format!("jpeg {quality}"),
+        ClipEncoding::Png => "png".into(),
+        ClipEncoding::Rgb8 => "rgb8".into(),
+        ClipEncoding::AsIs => "as is".into(),
+    };
+    let frames = join(&spec.frames);
+    Some(format!("{frames} frames, {pace}, {start}, {encoding}"))
 }
 
 fn small_buckets(rule: SmallBuckets) -> String {

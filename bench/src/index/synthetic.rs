@@ -88,6 +88,7 @@ fn sample(id: u64, at: u64) -> Found {
         },
         size: Ok(size),
         parts: Vec::new(),
+        clip: Vec::new(),
     }
 }
 

@@ -102,10 +102,10 @@ impl Source {
             Some(batch) => batch,
             None => loader.next_batch()?.context("an epoch without a batch")?,
         };
-        let shape = batch.latents.shape.map(|side| side as usize);
+        let shape = &batch.latents.shape;
+        let elements: usize = shape.iter().map(|&side| side as usize).product();
         ensure!(
-            shape[0] == batch.samples.len()
-                && batch.latents.data.len() == 4 * shape.iter().product::<usize>(),
+            shape[0] as usize == batch.samples.len() && batch.latents.data.len() == 4 * elements,
             "epoch {}, step {}: {} bytes for f32 latents of shape {shape:?}",
             batch.epoch,
             batch.step,

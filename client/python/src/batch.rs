@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use preheat_client::{self as client, DType, SampleInfo};
+use preheat_client::{self as client, ClipInfo, DType, SampleInfo};
 use pyo3::{
     prelude::*,
     types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple},
@@ -23,9 +23,11 @@ pub(crate) struct Batch {
     /// Width and height of the images that were encoded, in pixels.
     #[pyo3(get)]
     bucket: (u32, u32),
-    /// Of the latents: samples, channels, height, width.
+    /// Frames of the clips; 1 of images.
     #[pyo3(get)]
-    shape: (u32, u32, u32, u32),
+    frames: u32,
+    /// Of the latents: samples, channels, in a run of clips frames, height, width.
+    shape: Vec<u32>,
     /// The bytes of the latents.
     #[pyo3(get)]
     memory: Py<Memory>,
@@ -52,13 +54,13 @@ impl Batch {
             latents,
             replayed,
         } = batch;
-        let [n, c, h, w] = latents.shape;
         Ok(Self {
             epoch,
             step,
             replayed,
             bucket: (bucket.width, bucket.height),
-            shape: (n, c, h, w),
+            frames: bucket.frames,
+            shape: latents.shape.clone(),
             dtype: latents.dtype,
             received_at: latents.data.as_ptr().addr(),
             memory: Py::new(py, Memory::new(latents))?,
@@ -79,6 +81,23 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// A number of each frame of each sample.
+    fn of_frames<'py>(
+        &self,
+        py: Python<'py>,
+        of: impl Fn(Option<&ClipInfo>, usize) -> [u8; 8],
+    ) -> Bound<'py, PyByteArray> {
+        let samples = self.samples.iter().map(|sample| sample.clip.as_ref());
+        let bytes = samples.flat_map(|clip| {
+            let frames = 0..self.frames as usize;
+            let of = &of;
+            frames.flat_map(move |at| of(clip, at))
+        });
+        PyByteArray::new(py, &bytes.collect::<Vec<u8>>())
+    }
+}
+
 /// What NumPy and torch call it.
 pub(crate) fn name(dtype: DType) -> &'static str {
     match dtype {
@@ -92,6 +111,40 @@ pub(crate) fn name(dtype: DType) -> &'static str {
 impl Batch {
     fn __len__(&self) -> usize {
         self.samples.len()
+    }
+
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.shape)
+    }
+
+    /// Frames of the video by number, for each sample as many as the clips have; int64, -1 of an image.
+    fn clip_frames<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.of_frames(py, |clip, at| {
+            let frame = clip.and_then(|clip| clip.frames.get(at).copied());
+            frame.map_or(-1, i64::from).to_ne_bytes()
+        })
+    }
+
+    /// When they are shown, in seconds of the video's clock; float64, NaN of an image.
+    fn clip_times<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.of_frames(py, |clip, at| {
+            let seconds = clip.and_then(|clip| {
+                let (seconds, ticks) = clip.time_base;
+                let time = *clip.times.get(at)? as f64;
+                Some(time * f64::from(seconds) / f64::from(ticks))
+            });
+            seconds.unwrap_or(f64::NAN).to_ne_bytes()
+        })
+    }
+
+    /// When each clip begins, likewise.
+    fn clip_starts<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.packed(py, |sample| {
+            let clip = sample.clip.as_ref();
+            clip.map_or(f64::NAN, |clip| clip.start.as_f64())
+                .to_ne_bytes()
+        })
     }
 
     /// `float32`, `float16` or `bfloat16`.

@@ -71,6 +71,7 @@ fn python_name(field: &str) -> &str {
         "global_batch" => "batch_size",
         "bucketing" => "buckets",
         "mix" => "dataset",
+        "pace" => "fps",
         field => field.strip_prefix("security.").unwrap_or(field),
     }
 }

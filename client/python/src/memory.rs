@@ -2,7 +2,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use preheat_client::{DType, Latents};
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
 
 /// Of every copy that is made: a cache line, and what the widest vector instructions like.
 const ALIGN: usize = 64;
@@ -20,7 +23,7 @@ pub(crate) struct Memory {
     _data: BytesMut,
     address: usize,
     bytes: usize,
-    shape: [u32; 4],
+    shape: Vec<u32>,
     dtype: DType,
     /// Whether the bytes are where they were received.
     #[pyo3(get)]
@@ -70,8 +73,7 @@ impl Memory {
     #[getter]
     fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let interface = PyDict::new(py);
-        let [n, c, h, w] = self.shape;
-        interface.set_item("shape", (n, c, h, w))?;
+        interface.set_item("shape", PyTuple::new(py, &self.shape)?)?;
         interface.set_item(
             "typestr",
             match self.dtype {

@@ -7,7 +7,7 @@ mod choices;
 mod elsewhere;
 mod take;
 
-use preheat_client::{Config, EncoderConfig, State};
+use preheat_client::{Config, EncoderConfig, Pace, State};
 use pyo3::{prelude::*, types::PyDict};
 
 pub(crate) use self::{choices::crop, take::Options};
@@ -73,6 +73,7 @@ pub(crate) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     all.set_item("connect_timeout", ours.connect_timeout.as_secs_f64())?;
     all.set_item("attempt_timeout", ours.attempt_timeout.as_secs_f64())?;
     all.set_item("patience", ours.patience.as_secs_f64())?;
+    all.set_item("clip_timeout", ours.clip_timeout.as_secs_f64())?;
     Ok(all)
 }
 
@@ -86,6 +87,7 @@ fn convert(options: &Options<'_>) -> PyResult<Config> {
     elsewhere::apply(options, &mut config)?;
     order(options, &mut config)?;
     pictures(options, &mut config)?;
+    clips(options, &mut config)?;
     bad_samples(options, &mut config)?;
     fleet(options, &mut config)?;
     Ok(config)
@@ -131,6 +133,31 @@ fn pictures(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
     );
     set!(config.scale, options.read("scale", choices::scale));
     set!(config.dtype, options.read("dtype", choices::dtype));
+    Ok(())
+}
+
+fn clips(options: &Options<'_>, config: &mut Config) -> PyResult<()> {
+    set!(config.frames, options.read("frames", choices::frames));
+    let stride = options.get("stride", "a whole number, 1 or more")?;
+    match (options.read("fps", choices::rate)?, stride) {
+        (Some(_), Some(_)) => {
+            let reason = "is given, and so is `fps`: a clip has one of them";
+            return Err(options.refuse("stride", reason));
+        }
+        (Some(rate), None) => config.pace = Pace::Rate(rate),
+        (None, Some(stride)) => config.pace = Pace::Stride(stride),
+        (None, None) => {}
+    }
+    set!(
+        config.clip_start,
+        options.read("clip_start", choices::clip_start)
+    );
+    set!(
+        config.clip_encoding,
+        options.read("clip_encoding", choices::clip_encoding)
+    );
+    config.clip_decoders = options.get("clip_decoders", "a whole number, 1 or more")?;
+    set!(config.clip_timeout, options.seconds("clip_timeout"));
     Ok(())
 }
 

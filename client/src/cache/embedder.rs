@@ -96,7 +96,9 @@ impl CachedEmbedder {
             return Ok(Chunk { tensors });
         };
         let cell = self.model.served.spatial_compression;
-        let cells = [size.height, size.width].map(|side| (side / cell) as usize);
+        let [height, width] = [size.height, size.width].map(|side| (side / cell) as usize);
+        // Channels are contiguous over all frames, and are drawn and normalised as one tall image's.
+        let cells = [self.model.latent_frames(size) as usize * height, width];
         let drawn = move |(seed, tensor): Answered| {
             let buffer = draw.latent(&slice(&tensor?, bytes), cells, seed)?;
             Ok(Tensor { buffer, offset: 0 })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use preheat_proto::{Filter, Posterior, Scale};
+use preheat_proto::{Filter, Posterior, Scale, Source};
 
 use crate::{embed::Item, model::Ask, plan::Size};
 
@@ -59,7 +59,7 @@ impl Recipe {
         let drawn = item.transform;
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_KEY);
         hasher.update(self.hash.as_bytes());
-        hasher.update(blake3::hash(&item.payload).as_bytes());
+        hasher.update(payloads(item).as_bytes());
         for number in [
             size.width,
             size.height,
@@ -75,8 +75,28 @@ impl Recipe {
         }
         let seed = if self.draws { item.seed } else { 0 };
         hasher.update(&seed.to_le_bytes());
+        // Nothing of an image: its name is that of before there were clips.
+        if size.frames != 1 || item.source == Source::Video {
+            hasher.update(&size.frames.to_le_bytes());
+            hasher.update(&[item.source as u8]);
+            for time in &item.times {
+                hasher.update(&time.to_le_bytes());
+            }
+        }
         Key(*hasher.finalize().as_bytes())
     }
+}
+
+/// A hash of the content: that of an image, or over those of a clip's frames.
+fn payloads(item: &Item) -> blake3::Hash {
+    if let [payload] = &item.payloads[..] {
+        return blake3::hash(payload);
+    }
+    let mut hasher = blake3::Hasher::new();
+    for payload in &item.payloads {
+        hasher.update(blake3::hash(payload).as_bytes());
+    }
+    hasher.finalize()
 }
 
 impl Key {
@@ -97,7 +117,7 @@ mod tests {
     use std::collections::HashSet;
 
     use bytes::Bytes;
-    use preheat_proto::{DType, Source};
+    use preheat_proto::DType;
 
     use super::*;
     use crate::plan::Transform;
@@ -114,7 +134,8 @@ mod tests {
                 flip: false,
             },
             source: Source::Encoded,
-            payload: Bytes::from_static(b"a photo"),
+            payloads: vec![Bytes::from_static(b"a photo")],
+            times: Vec::new(),
         }
     }
 
@@ -144,7 +165,7 @@ mod tests {
             [
                 |_| {},
                 |item| item.seed = 3,
-                |item| item.payload = Bytes::from_static(b"A photo"),
+                |item| item.payloads = vec![Bytes::from_static(b"A photo")],
                 |item| item.transform.source.width = 65,
                 |item| item.transform.resize.width = 44,
                 |item| item.transform.resize.height = 33,
@@ -159,6 +180,16 @@ mod tests {
             assert!(seen.insert(ours.key(SIZE, &item)));
         }
         assert!(seen.insert(ours.key(Size::new(32, 24), &item())));
+        let mut clip = item();
+        clip.payloads = vec![Bytes::from_static(b"a photo"); 2];
+        assert!(seen.insert(ours.key(SIZE.with_frames(2), &clip)));
+        clip.payloads[1] = Bytes::from_static(b"another");
+        assert!(seen.insert(ours.key(SIZE.with_frames(2), &clip)));
+        let mut video = item();
+        (video.source, video.times) = (Source::Video, vec![0, 5]);
+        assert!(seen.insert(ours.key(SIZE.with_frames(2), &video)));
+        video.times = vec![0, 6];
+        assert!(seen.insert(ours.key(SIZE.with_frames(2), &video)));
         let (sample, raw) = (Posterior::Sample, Scale::Raw);
         for (fingerprint, ask, filter) in [
             ("ac", ask(sample, raw, DType::F32), Filter::Lanczos),

@@ -1,8 +1,8 @@
 //! What of a config makes no sense.
 
 use super::{
-    BUCKET_STEPS, Config, MAX_ASPECT, MAX_BATCHES_AHEAD, MAX_CONNECT_TIMEOUT, MAX_CONNECTIONS,
-    MAX_GLOBAL_BATCH, MAX_PATIENCE, MAX_WINDOW_BYTES,
+    BUCKET_STEPS, ClipEncoding, Config, MAX_ASPECT, MAX_BATCHES_AHEAD, MAX_CLIP_DECODERS,
+    MAX_CONNECT_TIMEOUT, MAX_CONNECTIONS, MAX_GLOBAL_BATCH, MAX_PATIENCE, MAX_WINDOW_BYTES,
 };
 use crate::{cache::CacheConfig, error::Error};
 
@@ -37,6 +37,7 @@ impl Config {
             return Err(Error::config("max_bad_share", reason));
         }
         self.check_mix()?;
+        self.check_clips()?;
         self.plan_spec().check()?;
         within("caption_dropout", self.caption_dropout, 0.0, 1.0)?;
         within("window_bytes", self.window_bytes, 1, MAX_WINDOW_BYTES)?;
@@ -54,6 +55,7 @@ impl Config {
             ("connect_timeout", self.connect_timeout, MAX_CONNECT_TIMEOUT),
             ("attempt_timeout", self.attempt_timeout, MAX_PATIENCE),
             ("patience", self.patience, MAX_PATIENCE),
+            ("clip_timeout", self.clip_timeout, MAX_PATIENCE),
         ] {
             if value.is_zero() || value > longest {
                 let reason = format!("is {value:?}, must be above 0 and at most {longest:?}");
@@ -61,6 +63,35 @@ impl Config {
             }
         }
         self.cache.as_ref().map_or(Ok(()), CacheConfig::check)
+    }
+
+    /// Clips, and what means nothing without them.
+    fn check_clips(&self) -> Result<(), Error> {
+        if let ClipEncoding::Jpeg { quality } = self.clip_encoding
+            && !(1..=100).contains(&quality)
+        {
+            let reason = format!("is Jpeg of quality {quality}, must be 1..=100");
+            return Err(Error::config("clip_encoding", reason));
+        }
+        let decoders = self.clip_decoders.unwrap_or(1);
+        within("clip_decoders", decoders, 1, MAX_CLIP_DECODERS)?;
+        if !self.frames.is_empty() {
+            return Ok(());
+        }
+        let one = Self::new("", "", "");
+        for (field, set) in [
+            ("pace", self.pace != one.pace),
+            ("clip_start", self.clip_start != one.clip_start),
+            ("clip_encoding", self.clip_encoding != one.clip_encoding),
+            ("clip_decoders", self.clip_decoders.is_some()),
+        ] {
+            if set {
+                let reason = "is set, and `frames` says no length of clips: give some, or leave it as \
+                              it is by default";
+                return Err(Error::config(field, reason));
+            }
+        }
+        Ok(())
     }
 
     /// A mix, and what there must not be beside it.

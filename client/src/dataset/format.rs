@@ -1,23 +1,34 @@
 //! What lies in a store: a folder of images, tar, Parquet or MDS shards.
 
 mod folder;
+mod frames;
 mod mds;
 mod parquet;
 mod recent;
 mod tar;
+mod videos;
 
 use bytes::Bytes;
 
-pub use self::{mds::Mds, parquet::Parquet};
+pub(crate) use self::videos::{Media, Read};
+pub use self::{mds::Mds, parquet::Parquet, videos::Videos};
 use super::{
     MAX_FILE_BYTES,
+    prober::{MAX_CLIP_BYTES, MAX_VIDEO_BYTES},
     sample::{Found, Located, Part, Sample, Shard, Span},
     store::{Store, Version},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    plan::{Rate, Size},
+};
 
 /// Extensions of images, in lower case; the content decides what a file is.
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Extensions of videos, likewise.
+const VIDEOS: [&str; 6] = ["mp4", "m4v", "mov", "mkv", "webm", "avi"];
+/// What a scan says of the size of a video, which is looked into afterwards.
+const UNPROBED: &str = "";
 /// Parts that are text and must be UTF-8.
 const TEXTS: [&str; 4] = ["txt", "json", "cls", "caption"];
 /// Bytes of one part: captions and metadata are small, and a window holds thousands.
@@ -45,10 +56,15 @@ pub enum Format {
     Parquet(Parquet),
     /// Mosaic streaming's shards, with an `index.json`.
     Mds(Mds),
+    /// Videos, and images among them, in directories or in WebDataset shards.
+    Videos(Videos),
+    /// Directories of numbered images, each a clip that is shown at this rate, with a text of the
+    /// directory's name beside it.
+    Frames(Rate),
 }
 
 impl Format {
-    /// What lies there, by the names of its objects.
+    /// What lies there, by the names of its objects: of images.
     ///
     /// # Errors
     /// [`Error::Dataset`] if the store cannot be listed, holds nothing that is known, or several
@@ -93,9 +109,15 @@ impl Format {
         }
     }
 
-    /// By its name: `folder`, `tar`, `parquet` or `mds`.
+    /// By its name: `folder`, `tar`, `parquet`, `mds`; `videos` and `videos in tar`; `frames at 24`, or at
+    /// another [rate](Rate::parse).
     pub fn named(name: &str) -> Option<Self> {
+        if let Some(rate) = name.strip_prefix(FRAMES_AT) {
+            return Rate::parse(rate).map(Self::Frames);
+        }
         Some(match name {
+            videos::IN_FOLDERS => Self::Videos(Videos::in_folders()),
+            videos::IN_TARS => Self::Videos(Videos::in_tars()),
             "folder" => Self::Folder,
             "tar" => Self::Tar,
             "parquet" => Self::Parquet(Parquet::default()),
@@ -111,13 +133,21 @@ impl Format {
             Self::Tar => "tar",
             Self::Parquet(_) => "parquet",
             Self::Mds(_) => "mds",
+            Self::Videos(videos) => videos.name(),
+            Self::Frames(_) => "frames",
         }
+    }
+
+    /// Whether it finds videos.
+    pub(crate) fn has_videos(&self) -> bool {
+        matches!(self, Self::Videos(_) | Self::Frames(_))
     }
 
     /// What an index made with it depends on: its name and its columns.
     pub(crate) fn describe(&self) -> String {
         let columns = match self {
-            Self::Folder | Self::Tar => return self.name().to_owned(),
+            Self::Folder | Self::Tar | Self::Videos(_) => return self.name().to_owned(),
+            Self::Frames(rate) => return format!("{FRAMES_AT}{rate}"),
             Self::Parquet(parquet) => parquet.columns(),
             Self::Mds(mds) => mds.columns(),
         };
@@ -143,13 +173,18 @@ impl Format {
     /// [`Error::Dataset`] if the store cannot be listed or has no such shard.
     pub async fn shards(&self, store: &Store) -> Result<Vec<Shard>, Error> {
         let shards = match self {
-            Self::Folder => return folder::shards(store).await,
+            Self::Folder => return folder::shards(store, false).await,
+            Self::Videos(videos) if !videos.packed() => return folder::shards(store, true).await,
+            Self::Frames(_) => return frames::shards(store).await,
             Self::Mds(mds) => return mds.shards(store).await,
-            Self::Tar => ending(store, "tar").await?,
+            Self::Tar | Self::Videos(_) => ending(store, "tar").await?,
             Self::Parquet(_) => ending(store, "parquet").await?,
         };
         if shards.is_empty() {
-            let name = self.name();
+            let name = match self {
+                Self::Videos(_) => "tar",
+                other => other.name(),
+            };
             let reason = format!("has no .{name} files: correct the path, or the format");
             return Err(Error::dataset(store.uri(), reason));
         }
@@ -163,8 +198,10 @@ impl Format {
     /// In words, if the shard cannot be read, or is wrong as a whole: which, where, what to do.
     pub async fn scan(&self, store: &Store, shard: &Shard) -> Result<Vec<Found>, String> {
         match self {
-            Self::Folder => folder::scan(store, shard).await,
-            Self::Tar => tar::scan(store, shard).await,
+            Self::Folder => folder::scan(store, shard, false).await,
+            Self::Tar => tar::scan(store, shard, false).await,
+            Self::Videos(videos) => videos.scan(store, shard).await,
+            Self::Frames(rate) => frames::scan(store, shard, *rate).await,
             Self::Parquet(parquet) => parquet.scan(store, shard).await,
             Self::Mds(mds) => mds.scan(store, shard).await,
         }
@@ -183,6 +220,8 @@ impl Format {
         let mut sample = match self {
             Self::Folder => folder::read(store, found).await,
             Self::Tar => tar::read(store, shard, found).await,
+            Self::Videos(videos) => videos.read(store, shard, found).await,
+            Self::Frames(_) => Err("is a directory: its frames are read one by one".to_owned()),
             Self::Parquet(parquet) => parquet.read(store, shard, found).await,
             Self::Mds(mds) => mds.read(store, shard, found).await,
         }?;
@@ -201,6 +240,9 @@ impl Format {
     }
 }
 
+/// Before the rate in the name of [`Format::Frames`].
+const FRAMES_AT: &str = "frames at ";
+
 async fn ending(store: &Store, extension: &str) -> Result<Vec<Shard>, Error> {
     let mut shards = store.list().await?;
     shards.retain(|shard| has_extension(&shard.path, &[extension]));
@@ -216,6 +258,24 @@ fn has_extension(path: &str, wanted: &[&str]) -> bool {
 /// A length that an image can have.
 fn image_bytes(bytes: u64) -> Result<u32, String> {
     limited(bytes, MAX_FILE_BYTES)
+}
+
+/// A length that a video can have.
+fn video_bytes(bytes: u64, local: bool) -> Result<u32, String> {
+    let most = if local {
+        MAX_VIDEO_BYTES
+    } else {
+        MAX_CLIP_BYTES
+    };
+    limited(bytes, most).map_err(|reason| format!("{reason}: cut it into shorter videos"))
+}
+
+/// A size, or that it will be known later; else why the sample is bad.
+fn sized(size: Result<Size, String>) -> Result<Result<Size, String>, String> {
+    match size {
+        Err(reason) if reason != UNPROBED => Err(reason),
+        known => Ok(known),
+    }
 }
 
 /// A length that a part can have.
@@ -235,6 +295,7 @@ fn bad(key: String, reason: String) -> Found {
         image: Span::default(),
         size: Err(reason),
         parts: Vec::new(),
+        clip: Vec::new(),
     }
 }
 

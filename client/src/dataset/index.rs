@@ -64,8 +64,17 @@ pub struct Index {
     shards: Vec<Shard>,
     /// First id of each shard.
     starts: Vec<u64>,
-    /// Where its keys begin, in bytes, and the number of its first part.
-    bases: Vec<(u64, u64)>,
+    /// Where what is of no fixed width begins of each shard.
+    bases: Vec<Base>,
+}
+
+/// Where the keys of a shard's samples begin, in bytes, the number of their first part, and where begins
+/// what is known of their videos, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    keys: u64,
+    parts: u64,
+    clips: u64,
 }
 
 /// One sample, looked up.
@@ -114,7 +123,11 @@ impl Index {
             bases: header
                 .shards
                 .iter()
-                .map(|shard| (shard.keys, shard.parts))
+                .map(|shard| Base {
+                    keys: shard.keys,
+                    parts: shard.parts,
+                    clips: shard.clips,
+                })
                 .collect(),
             shards: header.shards.into_iter().map(file::Entry::shard).collect(),
         })
@@ -141,7 +154,8 @@ impl Index {
     }
 
     /// Hash, in hex, of everything that a delivered sequence depends on: of every sample in order its
-    /// key, the bytes and size of its image, and the names and lengths of its parts. Neither of where
+    /// key, the bytes and size of its image, the timestamps of its video, and the names and lengths of
+    /// its parts. Neither of where
     /// the dataset lies nor of when it was written.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -185,7 +199,8 @@ impl Index {
             .unwrap_or(NO_KEY)
     }
 
-    /// Size of the image with its EXIF orientation applied; `None` for a bad sample.
+    /// Size of the image with its EXIF orientation applied, or of a video's frames as they are shown;
+    /// `None` for a bad sample.
     pub fn size(&self, id: u64) -> Option<Size> {
         unpacked(number32(self.column(Column::Sizes), id))
     }
@@ -222,6 +237,17 @@ impl Index {
         Ok(parts.ok_or(DAMAGED)?)
     }
 
+    /// What is known of a video, packed; empty of an image, and where its entry is damaged.
+    pub(crate) fn clip(&self, id: u64) -> &[u8] {
+        let find = || {
+            let shard = self.shard_of(id)?;
+            let (start, end) = self.span(Column::ClipEnds, shard, id);
+            let base = usize::try_from(self.bases[shard].clips).ok()?;
+            self.column(Column::Clips).get(base..)?.get(start..end)
+        };
+        find().unwrap_or_default()
+    }
+
     /// Everything about one sample.
     ///
     /// # Errors
@@ -252,14 +278,14 @@ impl Index {
 
     fn key_in(&self, shard: usize, id: u64) -> Option<&str> {
         let (start, end) = self.span(Column::KeyEnds, shard, id);
-        let base = usize::try_from(self.bases[shard].0).ok()?;
+        let base = usize::try_from(self.bases[shard].keys).ok()?;
         let keys = self.column(Column::Keys).get(base..)?;
         str::from_utf8(keys.get(start..end)?).ok()
     }
 
     fn entries(&self, shard: usize, id: u64) -> Option<&[[u8; PART_BYTES]]> {
         let (start, end) = self.span(Column::PartEnds, shard, id);
-        let base = usize::try_from(self.bases[shard].1).ok()?;
+        let base = usize::try_from(self.bases[shard].parts).ok()?;
         let (entries, _) = self.column(Column::Parts).as_chunks();
         let found = entries.get(base..)?.get(start..end)?;
         (found.len() <= MAX_PARTS).then_some(found)

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::{
-    Format, Index, Located, Progress, Sample, Shard, Source, Store, index::Entry, on_a_runtime,
+    Clip, Format, Index, Located, Progress, Sample, Shard, Source, Store, format::Read,
+    index::Entry, on_a_runtime,
 };
 use crate::{config::BadSamples, error::Error};
 
@@ -60,6 +61,21 @@ impl Opened {
         &self.name
     }
 
+    /// Where it is.
+    pub(super) fn uri(&self) -> &str {
+        self.store.uri()
+    }
+
+    /// Whether it was opened for clips.
+    pub(super) fn has_videos(&self) -> bool {
+        self.format.has_videos()
+    }
+
+    /// Whether there may be files of video in it.
+    pub(super) fn has_video_files(&self) -> bool {
+        matches!(self.format, Format::Videos(_))
+    }
+
     /// Its index, with keys that do not begin with its name.
     pub fn index(&self) -> &Index {
         &self.index
@@ -72,7 +88,12 @@ impl Opened {
     }
 
     pub(super) fn path(&self, id: u64) -> Option<PathBuf> {
-        matches!(self.format, Format::Folder)
+        let files = match &self.format {
+            Format::Folder => true,
+            Format::Videos(videos) => !videos.packed(),
+            _ => false,
+        };
+        files
             .then(|| self.store.local_path(self.index.key(id)))
             .flatten()
     }
@@ -90,6 +111,28 @@ impl Opened {
             parts: &parts,
         };
         self.format.read(&self.store, shard, &located).await
+    }
+
+    /// What frames of a sample are to be had from, and what travels with it.
+    pub(super) async fn media(
+        &self,
+        id: u64,
+        wanted: (Option<&Clip>, &[u32]),
+    ) -> Result<Read, String> {
+        let Entry {
+            shard,
+            key,
+            image,
+            parts,
+        } = self.index.entry(id)?;
+        let located = Located {
+            key,
+            image,
+            parts: &parts,
+        };
+        self.format
+            .media((&self.store, shard), &located, wanted)
+            .await
     }
 }
 

@@ -46,10 +46,13 @@ pub struct Found {
     pub key: String,
     /// Where the image is.
     pub image: Span,
-    /// The image's size with its EXIF orientation applied, or why the sample is bad.
+    /// The image's size with its EXIF orientation applied, or that of a video's frames as they are
+    /// shown; or why the sample is bad.
     pub size: Result<Size, String>,
     /// Its parts, in the order of their names.
     pub parts: Vec<Part>,
+    /// Of a video, what clips are cut by: see [`Clip`](super::Clip). Empty of an image.
+    pub clip: Vec<u8>,
 }
 
 /// Where the bytes of a sample are, as an index remembers it.

@@ -10,12 +10,15 @@ use tempfile::TempDir;
 
 use super::{
     format::Format,
-    index::{Builder, Fault, Index, Progress, VERSION, fits, scan},
+    index::{Builder, Fault, Index, Progress, fits, scan},
     mix::Sources,
     sample::Shard,
     store::{Store, StoreOptions},
 };
 use crate::{config::Config, error::Error};
+
+/// Of the names in the cache folder: not the version of the files, since older ones are read too.
+const PLACES: u32 = 1;
 
 /// Whether an index is compared with the store that it was made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Source {
     pub index: Option<PathBuf>,
     /// Whether to compare the index with the store.
     pub check: Check,
+    /// Whether videos are samples too, as in a run of clips. They have an index of their own.
+    pub videos: bool,
 }
 
 impl Source {
@@ -54,6 +59,7 @@ impl Source {
             format: None,
             index: None,
             check: Check::Always,
+            videos: false,
         }
     }
 
@@ -78,9 +84,28 @@ impl Source {
     /// # Errors
     /// As [`Format::detect`].
     pub async fn find_format(&self, store: &Store) -> Result<Format, Error> {
-        match &self.format {
-            Some(format) => Ok(format.clone()),
+        match self.wanted()? {
+            Some(format) => Ok(format),
+            None if self.videos => Format::detect_videos(store).await,
             None => Format::detect(store).await,
+        }
+    }
+
+    /// The format that was asked for, with videos where they are samples.
+    fn wanted(&self) -> Result<Option<Format>, Error> {
+        match &self.format {
+            Some(format) if self.videos => {
+                let format = format.clone().with_videos();
+                Ok(Some(
+                    format.map_err(|reason| Error::config("format", reason))?,
+                ))
+            }
+            Some(format) if format.has_videos() => {
+                let name = format.name();
+                let reason = format!("is {name}, and `frames` says no length of clips: give some");
+                Err(Error::config("format", reason))
+            }
+            format => Ok(format.clone()),
         }
     }
 
@@ -94,7 +119,7 @@ impl Source {
         if self.check == Check::Never
             && let Some(path) = &path
             && let Some(index) = usable(path)?
-            && let Some(format) = self.format_of(&index)
+            && let Some(format) = self.format_of(&index)?
         {
             return Ok((format, index, None));
         }
@@ -115,11 +140,12 @@ impl Source {
     }
 
     /// The format of an index, if it is the one that is wanted.
-    fn format_of(&self, index: &Index) -> Option<Format> {
-        match &self.format {
-            Some(format) => (format.describe() == index.format()).then(|| format.clone()),
+    fn format_of(&self, index: &Index) -> Result<Option<Format>, Error> {
+        let format = match self.wanted()? {
+            Some(format) => Some(format).filter(|format| format.describe() == index.format()),
             None => Format::named(index.format()),
-        }
+        };
+        Ok(format.filter(|format| format.has_videos() == self.videos))
     }
 
     /// The index at a path, as it is or built. The inner error: that nothing can be written there.
@@ -161,7 +187,10 @@ impl Source {
         let place = folder.map_or_else(|| store.uri().into(), |path| path.display().to_string());
         let (objects, endpoint) = (&self.store.objects, &self.store.endpoint);
         let format = self.format.as_ref().map(Format::describe);
-        let what = format!("{VERSION} {place:?} {objects:?} {endpoint:?} {format:?}");
+        let mut what = format!("{PLACES} {place:?} {objects:?} {endpoint:?} {format:?}");
+        if self.videos {
+            what.push_str(" videos");
+        }
         let name = format!("{}.index", &blake3::hash(what.as_bytes()).to_hex()[..32]);
         Some(cache.join("preheat").join(name))
     }
@@ -227,10 +256,16 @@ impl From<&str> for Source {
 
 impl From<&Config> for Sources {
     fn from(config: &Config) -> Self {
+        let videos = !config.frames.is_empty();
         if let Some(mix) = &config.mix {
+            let mut mix = mix.clone();
+            for source in &mut mix.sources {
+                source.source.videos = videos;
+            }
             return mix.into();
         }
         Self::One(Source {
+            videos,
             store: config.store.clone(),
             format: config.format.clone(),
             index: config.index.clone(),

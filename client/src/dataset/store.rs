@@ -147,6 +147,17 @@ impl Store {
         Ok(found)
     }
 
+    /// All objects of one directory and of those below it, in the order of their paths' bytes.
+    ///
+    /// # Errors
+    /// As [`Self::list_in`].
+    pub async fn list_below(&self, directory: &str) -> Result<Vec<Shard>, String> {
+        let mut found = self.listed(directory).await?;
+        found.retain(|object| !names::is_hidden(&object.path));
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
     async fn listed(&self, directory: &str) -> Result<Vec<Shard>, String> {
         if let Some(path) = self.local_path(directory) {
             return self.walk(path, usize::MAX).await;

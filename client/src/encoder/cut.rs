@@ -93,7 +93,11 @@ pub(super) fn chunks(items: Vec<Item>, most: usize, bytes: u64) -> Vec<Vec<Item>
     let mut chunks: Vec<Vec<Item>> = Vec::new();
     let mut room = 0;
     for item in items {
-        let length = item.payload.len() as u64;
+        let length = item
+            .payloads
+            .iter()
+            .map(|payload| payload.len() as u64)
+            .sum();
         match chunks.last_mut() {
             Some(chunk) if chunk.len() < most && length <= room => {
                 room -= length;

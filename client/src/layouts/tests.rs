@@ -64,6 +64,7 @@ fn spec(shuffle: Shuffle) -> PlanSpec {
             crop: Crop::Center,
             flip: 0.0,
         },
+        clips: None,
     }
 }
 

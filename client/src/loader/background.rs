@@ -13,10 +13,11 @@ const READ_THREADS: usize = 2 * MAX_READS;
 pub(crate) struct Background(Option<Runtime>);
 
 impl Background {
-    pub(crate) fn start() -> Result<Self, Error> {
+    /// `decoders`: threads that wait for a process each, on top of those that read.
+    pub(crate) fn start(decoders: usize) -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
-            .max_blocking_threads(READ_THREADS)
+            .max_blocking_threads(READ_THREADS + decoders)
             .thread_name("preheat-loader")
             .enable_all()
             .build()

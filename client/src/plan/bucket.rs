@@ -5,32 +5,82 @@
 //! nothing more elongated than the limit. A sample goes to the bucket whose aspect ratio is nearest
 //! by logarithm; among equals to the one with the larger area, then to the narrower.
 
-/// Width and height, in pixels.
+/// Width and height, in pixels, and frames.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct Size {
     /// In pixels.
     pub width: u32,
     /// In pixels.
     pub height: u32,
+    /// Of a clip; 1 of an image.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub frames: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(frames: &u32) -> bool {
+    *frames == 1
 }
 
 impl Size {
-    /// A size of `width` by `height` pixels.
+    /// An image of `width` by `height` pixels.
     pub const fn new(width: u32, height: u32) -> Self {
-        Self { width, height }
+        Self::clip(width, height, 1)
     }
 
-    /// Width times height.
+    /// A clip of so many frames of `width` by `height` pixels.
+    pub const fn clip(width: u32, height: u32, frames: u32) -> Self {
+        Self {
+            width,
+            height,
+            frames,
+        }
+    }
+
+    /// The same with another number of frames.
+    #[must_use]
+    pub const fn with_frames(self, frames: u32) -> Self {
+        Self { frames, ..self }
+    }
+
+    /// Width times height: pixels of one frame.
     pub const fn area(self) -> u64 {
         self.width as u64 * self.height as u64
+    }
+
+    /// Pixels of all frames: what it costs to encode.
+    pub const fn pixels(self) -> u64 {
+        self.area() * self.frames as u64
+    }
+}
+
+/// Without the frames of an image: layouts are kept under a hash of this text.
+impl std::fmt::Debug for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Size");
+        shown
+            .field("width", &self.width)
+            .field("height", &self.height);
+        if self.frames != 1 {
+            shown.field("frames", &self.frames);
+        }
+        shown.finish()
     }
 }
 
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}", self.width, self.height)
+        write!(f, "{}x{}", self.width, self.height)?;
+        match self.frames {
+            1 => Ok(()),
+            frames => write!(f, "x{frames}"),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ impl PlanSpec {
             return Err(Error::config("repeats", reason));
         }
         self.check_buckets()?;
+        self.check_clips()?;
         self.check_subset()?;
         self.check_shuffle()?;
         weights::check(self)?;
@@ -89,6 +90,31 @@ impl PlanSpec {
             return Err(Error::config("bucketing", reason));
         }
         Ok(())
+    }
+
+    fn check_clips(&self) -> Result<(), Error> {
+        let Some(clips) = &self.clips else {
+            return Ok(());
+        };
+        clips.check()?;
+        let longest = clips.frames.iter().max().copied().unwrap_or(1);
+        let largest = self
+            .buckets
+            .sizes()
+            .into_iter()
+            .max_by_key(|size| size.area());
+        let most = limits::MAX_OUTPUT_PIXELS;
+        match largest.map(|size| size.with_frames(longest)) {
+            Some(size) if size.pixels() > most => {
+                let pixels = size.pixels();
+                let reason = format!(
+                    "has {longest}, and a clip of {size} has {pixels} pixels, over {most}: take fewer \
+                     frames, or smaller ones"
+                );
+                Err(Error::config("frames", reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_subset(&self) -> Result<(), Error> {

@@ -100,12 +100,23 @@ impl Sink for Vec<u8> {
 pub(crate) struct Filled {
     pub(crate) width: u32,
     pub(crate) height: u32,
+    #[serde(default = "still", skip_serializing_if = "is_still")]
+    pub(crate) frames: u32,
     pub(crate) members: u64,
+}
+
+fn still() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_still(frames: &u32) -> bool {
+    *frames == 1
 }
 
 impl Filled {
     pub(crate) fn size(&self) -> Size {
-        Size::new(self.width, self.height)
+        Size::clip(self.width, self.height, self.frames)
     }
 }
 
@@ -239,6 +250,7 @@ impl<'a, S: Samples> Draft<'a, S> {
                     buckets.push(Filled {
                         width: size.width,
                         height: size.height,
+                        frames: size.frames,
                         members: counts[at],
                     });
                     buckets.len() - 1

@@ -36,6 +36,8 @@ pub enum Purpose {
     /// Key of the order of fractions that lie together: what [`Purpose::Drawn`] drew is the seed, and
     /// `sample` is the first member.
     Slots = 15,
+    /// Where in its video a clip begins.
+    Start = 16,
 }
 
 /// The number for (seed, epoch, sample, purpose): 64 uniform bits.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Shares, Size, TransformSpec, Weights, buckets};
+use super::{ClipSpec, Shares, Size, TransformSpec, Weights, buckets};
 
 /// Order of samples and of batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,14 +174,28 @@ pub struct PlanSpec {
     pub shares: Option<Shares>,
     /// What is drawn for each sample.
     pub transform: TransformSpec,
+    /// How clips are cut out of videos; `None` where all samples are images.
+    pub clips: Option<ClipSpec>,
+}
+
+impl PlanSpec {
+    /// Frames of the clips that can be, shortest first: 1 of images.
+    pub(super) fn lengths(&self) -> Vec<u32> {
+        let lengths = self.clips.as_ref().map(ClipSpec::lengths);
+        lengths.unwrap_or_else(|| vec![1])
+    }
 }
 
 /// What a plan needs to know of a dataset. Ids are dense.
 pub trait Samples: Sync {
     /// Samples, bad ones included.
     fn count(&self) -> u64;
-    /// Size of an image; `None` for one that cannot be read.
+    /// Size of an image, or of a video's frames; `None` for one that cannot be read.
     fn size(&self, id: u64) -> Option<Size>;
+    /// Frames that a sample can give; 1 for an image.
+    fn frames(&self, _id: u64) -> u32 {
+        1
+    }
     /// The first id of every shard, ascending from 0.
     fn shard_starts(&self) -> &[u64];
     /// Of every source the id after its last, ascending; empty where there is but one.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod cases;
+mod clips;
 mod weighted;
 
 fn spec(global_batch: u32, tail: Tail) -> PlanSpec {
@@ -27,6 +28,7 @@ fn spec(global_batch: u32, tail: Tail) -> PlanSpec {
             crop: Crop::Random,
             flip: 0.5,
         },
+        clips: None,
     }
 }
 

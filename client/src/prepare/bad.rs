@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Filled, Job, MAX_SUBSTITUTES, Place, Run};
+use super::{Encoded, Filled, Job, MAX_SUBSTITUTES, Place, Run};
 use crate::{
     bad::Entry,
     batch::Tensor,
@@ -41,7 +41,7 @@ impl Run {
                     .dataset
                     .size(position.sample)
                     .unwrap_or(Size::new(0, 0)),
-                resize: size,
+                resize: size.with_frames(1),
                 crop_x: 0,
                 crop_y: 0,
                 flip: false,
@@ -82,7 +82,12 @@ impl Run {
             valid: false,
             ..place
         };
-        Ok((place, (zeros, Vec::new())))
+        let empty = Encoded {
+            tensor: zeros,
+            parts: Vec::new(),
+            clip: None,
+        };
+        Ok((place, empty))
     }
 
     /// Tries the samples that follow in the bucket's epoch order: the same ones whenever and

@@ -44,7 +44,15 @@ fn run(config: Config) -> Vec<Seen> {
             continue;
         };
         assert_eq!(batch.latents.dtype, DType::F32);
-        let [count, channels, height, width] = batch.latents.shape.map(|side| side as usize);
+        let sides: Vec<_> = batch
+            .latents
+            .shape
+            .iter()
+            .map(|&side| side as usize)
+            .collect();
+        let [count, channels, height, width] = sides[..] else {
+            panic!("{sides:?}")
+        };
         assert_eq!((count, channels), (batch.samples.len(), 4));
         let values: Vec<f32> = batch
             .latents
@@ -150,8 +158,8 @@ fn one_entry_serves_every_choice() {
     let values = batch
         .latents
         .shape
-        .map(|side| side as usize)
         .iter()
+        .map(|&side| side as usize)
         .product::<usize>();
     assert_eq!(batch.latents.data.len(), values * 2);
     assert_eq!(stub.calls(), calls, "all is there");

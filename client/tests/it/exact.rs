@@ -319,6 +319,7 @@ impl Case {
                 transform: drawn.unwrap_or(NOTHING),
                 seed: plan.posterior_seed(epoch, id),
                 parts: captions(&self.dataset.key(id), valid),
+                clip: None,
             }
         };
         if !self.bad.contains(&position.sample) {

@@ -9,6 +9,7 @@ static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 mod bad_samples;
 mod cache;
 mod cache_moments;
+mod clips;
 mod dataset;
 mod encoder;
 mod exact;

@@ -306,7 +306,9 @@ pub(crate) fn mean(digest: [u8; 8]) -> impl Iterator<Item = f32> {
 /// Whether every latent is that of the file, the transform and the seed it is delivered with, and
 /// zeros where it is masked.
 pub(crate) fn verify(batch: &Batch, loader: &DataLoader) {
-    let [count, channels, height, width] = batch.latents.shape;
+    let [count, channels, height, width] = batch.latents.shape[..] else {
+        panic!("{:?}", batch.latents.shape)
+    };
     assert_eq!(count as usize, batch.samples.len());
     assert_eq!(
         [channels, height, width],

@@ -31,6 +31,8 @@ const MESSAGES: usize = 4096;
 /// it is ended.
 const GONE_LOOK: Duration = Duration::from_millis(1);
 const GONE_WAIT: Duration = Duration::from_secs(5);
+/// How often to look whether it is to be ended from outside.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// A running program and the reading ends of its output. Dropping it ends the program and all that
 /// it started, and reaps it.
@@ -209,6 +211,10 @@ impl Child {
     /// long. Neither, where both are closed.
     fn wait(&mut self) -> Result<Ready, ClipError> {
         loop {
+            if self.limits.stop.is_stopped() {
+                self.kill();
+                return Err(ClipError::Stopped);
+            }
             let spent = self.waited + self.entered.elapsed();
             let left = self.limits.wall.saturating_sub(spent);
             if left.is_zero() {
@@ -231,7 +237,8 @@ impl Child {
             if polled.is_empty() {
                 return Ok(Ready::default());
             }
-            match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
+            let look = Timespec::try_from(left.min(STOP_LOOK)).ok();
+            match poll(&mut polled, look.as_ref()) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => {
                     let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());

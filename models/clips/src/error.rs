@@ -101,6 +101,9 @@ pub enum ClipError {
         /// What it said last.
         said: String,
     },
+    /// [`Stop::stop`](crate::Stop::stop) was called.
+    #[error("stopped from outside")]
+    Stopped,
     /// A cut that this video cannot give: the caller's mistake.
     #[error("this cut cannot be made: {reason}")]
     Cut {
@@ -142,6 +145,7 @@ impl ClipError {
                 | Self::Lacking { .. }
                 | Self::Cut { .. }
                 | Self::Io { .. }
+                | Self::Stopped
         )
     }
 }

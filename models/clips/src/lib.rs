@@ -12,9 +12,11 @@ mod frames;
 mod graph;
 mod input;
 mod limits;
+mod pack;
 mod probe;
 mod said;
 mod source;
+mod stop;
 mod turn;
 mod video;
 
@@ -24,4 +26,5 @@ pub use find::Ffmpeg;
 pub use frames::Frames;
 pub use input::Input;
 pub use limits::Limits;
+pub use stop::Stop;
 pub use video::Video;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Stop;
+
 /// Bounds on one clip and on the process that reads it. Public fields: change what you need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -20,6 +22,8 @@ pub struct Limits {
     pub source_seconds: u64,
     /// Threads of the decoder. Frames are the same for any number.
     pub threads: u16,
+    /// Ends the process from outside, at any time.
+    pub stop: Stop,
 }
 
 impl Default for Limits {
@@ -37,6 +41,7 @@ impl Default for Limits {
             source_seconds: 24 * 3600,
             // Clips are decoded side by side, which uses cores better than threads in one of them.
             threads: 1,
+            stop: Stop::default(),
         }
     }
 }

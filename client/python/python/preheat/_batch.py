@@ -36,7 +36,8 @@ class Batch:
 
     @property
     def latents(self) -> Any:
-        """The latents: `[n, channels, height, width]`, height and width in latent cells.
+        """The latents: `[n, channels, height, width]`, height and width in latent cells; in a run of clips
+        `[n, channels, frames, height, width]`, also where clips have a single frame.
 
         A torch tensor (float32, float16 or bfloat16) or a NumPy array, over the very memory that they
         were received in; yours alone, so writing to it is fine. NumPy has no bfloat16: there it is
@@ -60,6 +61,29 @@ class Batch:
     def bucket(self) -> Tuple[int, int]:
         """Width and height of the images that were encoded, in pixels; the same on all ranks."""
         return self._core.bucket
+
+    @property
+    def frames(self) -> int:
+        """Frames of each clip that was encoded, the same on all ranks; 1 of images."""
+        return self._core.frames
+
+    @property
+    def clip_frames(self) -> "np.ndarray[Any, Any]":
+        """Which frames of its video each clip has, counted from 0: `[n, frames]`, int64; -1 of an image."""
+        made = self._array("clip_frames", self._core.clip_frames, np.int64)
+        return made.reshape(-1, self.frames)
+
+    @property
+    def clip_times(self) -> "np.ndarray[Any, Any]":
+        """When these frames are shown, in seconds of the video's clock: `[n, frames]`, float64; NaN of an
+        image."""
+        made = self._array("clip_times", self._core.clip_times, np.float64)
+        return made.reshape(-1, self.frames)
+
+    @property
+    def clip_starts(self) -> "np.ndarray[Any, Any]":
+        """When each clip begins, in seconds of the video's clock: `[n]`, float64; NaN of an image."""
+        return self._array("clip_starts", self._core.clip_starts, np.float64)
 
     @property
     def replayed(self) -> bool:
@@ -190,4 +214,5 @@ class Batch:
     def __repr__(self) -> str:
         width, height = self.bucket
         place = f"epoch={self.epoch}, step={self.step}"
-        return f"Batch({place}, samples={len(self)}, bucket={width}x{height})"
+        frames = "" if self.frames == 1 else f"x{self.frames}"
+        return f"Batch({place}, samples={len(self)}, bucket={width}x{height}{frames})"

@@ -66,6 +66,17 @@ class DataLoader(Views):
         max_aspect: Longest over shortest side of an output image, at most.
         buckets: `"aspect"`: by aspect ratio at `target_area`. A list of areas in pixels: the same at
             each of them. A list of `(width, height)`: these sizes.
+        frames: Frames of a clip, or a list of lengths, for datasets of videos: a video gives the longest that
+            it can. With 1 among them images take part, and videos too short for the others.
+        fps: Frames a second of a clip: a number, a `Fraction`, or text as in `"30000/1001"`; each is the one
+            that the video shows at that instant.
+        stride: Instead: every so many-th frame of the video. 1 by default.
+        clip_start: Where in its video a clip begins: `"random"`, `"first"`, `"center"`; or `"windows"`: a
+            video is cut into clips that follow each other, each a sample with an id of its own.
+        clip_encoding: How frames travel: `"jpeg"` (quality 95), `("jpeg", quality)`, `"png"`, `"raw"`; or
+            `"as-is"`: whole video files, decoded by the replicas.
+        clip_decoders: Videos decoded at once on this machine; one a core by default.
+        clip_timeout: Seconds that decoding one clip may take.
         small_buckets: `"keep"`, `("merge", below)` or `("drop", below)`: what becomes of buckets with
             fewer samples than that.
         subset: A `range` of ids, an ascending list of ids, or `{"from": 0, "to": 0.99, "seed": 0}`.
@@ -100,7 +111,8 @@ class DataLoader(Views):
             data were free. Not for training.
         cache: Keep latents on this machine's disk: `{"folder": …, "max_bytes": …}`, and `"mode"`
             (`"both"`, `"read"`, `"write"`), `"what"` (`"latents"`, `"moments"`), `"keep"` (seconds).
-        format: `"folder"`, `"tar"`, `"parquet"` or `"mds"`; found out by default.
+        format: `"folder"`, `"tar"`, `"parquet"`, `"mds"`; `"frames at 24"`: directories of numbered images,
+            each a clip at that rate. Found out by default, but for the last.
         image_column, columns: Of Parquet and MDS: the image's, and what travels along.
         index: The file of the dataset's index; in the user's cache folder by default.
         index_check: Whether to compare the index with the dataset when it is opened.
@@ -139,6 +151,13 @@ class DataLoader(Views):
         bucket_step: int = 64,
         max_aspect: float = 2.0,
         buckets: "Union[str, Sequence[int], Sequence[Tuple[int, int]]]" = "aspect",
+        frames: "Union[None, int, Sequence[int]]" = None,
+        fps: Any = None,
+        stride: Optional[int] = None,
+        clip_start: str = "random",
+        clip_encoding: "Union[str, Tuple[str, int]]" = "jpeg",
+        clip_decoders: Optional[int] = None,
+        clip_timeout: float = 120.0,
         small_buckets: "Union[str, Tuple[str, int]]" = "keep",
         subset: "Union[None, range, Sequence[int], Mapping[str, float]]" = None,
         repeats: int = 1,

@@ -1,8 +1,9 @@
 //! Options that are one of several things.
 
 use preheat_client::{
-    BadSamples, Block, Bucketing, Crop, DType, Filter, Posterior, Scale, Shuffle, SmallBuckets,
-    Subset, Tail, Weights, filter, plan::Size,
+    BadSamples, Block, Bucketing, ClipEncoding, Crop, DType, Filter, Posterior, Rate, Scale,
+    Shuffle, SmallBuckets, Start, Subset, Tail, Weights, config::DEFAULT_JPEG_QUALITY, filter,
+    plan::Size,
 };
 use pyo3::{
     prelude::*,
@@ -114,6 +115,49 @@ pub(super) fn buckets(value: Value<'_, '_>) -> Result<Bucketing, String> {
     let sizes = extract::<Vec<(u32, u32)>>(value, &must)?;
     let size = |(width, height)| Size::new(width, height);
     Ok(Bucketing::Sizes(sizes.into_iter().map(size).collect()))
+}
+
+/// One length of clips, or several.
+pub(super) fn frames(value: Value<'_, '_>) -> Result<Vec<u32>, String> {
+    if let Ok(one) = value.extract::<u32>() {
+        return Ok(vec![one]);
+    }
+    extract(value, "a number of frames, or a list of them")
+}
+
+/// As it is written: a fraction stays one, and 29.97 is 2997/100.
+pub(super) fn rate(value: Value<'_, '_>) -> Result<Rate, String> {
+    let must = "frames a second: a number, a fractions.Fraction, or text as in \"30000/1001\"";
+    let text = value.str().map(|text| text.to_string()).unwrap_or_default();
+    Rate::parse(&text).ok_or_else(|| unfit(value, must))
+}
+
+pub(super) fn clip_start(value: Value<'_, '_>) -> Result<Start, String> {
+    let names = [
+        ("random", Start::Random),
+        ("first", Start::First),
+        ("center", Start::Center),
+        ("windows", Start::Windows),
+    ];
+    named(value, &names, "")
+}
+
+pub(super) fn clip_encoding(value: Value<'_, '_>) -> Result<ClipEncoding, String> {
+    let names = [
+        (
+            "jpeg",
+            ClipEncoding::Jpeg {
+                quality: DEFAULT_JPEG_QUALITY,
+            },
+        ),
+        ("png", ClipEncoding::Png),
+        ("raw", ClipEncoding::Rgb8),
+        ("as-is", ClipEncoding::AsIs),
+    ];
+    match value.extract::<(String, u8)>() {
+        Ok((name, quality)) if name == "jpeg" => Ok(ClipEncoding::Jpeg { quality }),
+        _ => named(value, &names, ", or (\"jpeg\", quality)"),
+    }
 }
 
 pub(super) fn small_buckets(value: Value<'_, '_>) -> Result<SmallBuckets, String> {

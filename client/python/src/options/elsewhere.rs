@@ -20,6 +20,7 @@ pub(super) fn apply(options: &Options<'_>, config: &mut Config) -> PyResult<()> 
         format,
         index,
         check,
+        ..
     } = source(options)?;
     (config.dataset, config.store, config.format) = (uri, store, format);
     (config.index, config.index_check) = (index, check);
@@ -85,7 +86,8 @@ fn format(options: &Options<'_>) -> PyResult<Option<Format>> {
     };
     let given = columns != Columns::default();
     let found = options.read("format", |name| {
-        let must = "one of \"folder\", \"tar\", \"parquet\", \"mds\"";
+        let must =
+            "one of \"folder\", \"tar\", \"parquet\", \"mds\", \"frames at 24\" (or another rate)";
         let name = super::take::extract::<String>(name, must)?;
         let format = Format::named(&name);
         format.ok_or_else(|| format!("is \"{name}\", must be {must}"))

@@ -329,6 +329,7 @@ impl Scan {
             image: span(&self.image, image),
             size: Ok(size?),
             parts: parts.collect::<Result<_, String>>()?,
+            clip: Vec::new(),
         })
     }
 }

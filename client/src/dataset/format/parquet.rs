@@ -226,6 +226,7 @@ impl Row<'_> {
             image: Span { at, bytes },
             size: Ok(size),
             parts,
+            clip: Vec::new(),
         })
     }
 }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 use tar::{Archive, Entry, EntryType};
 use tokio::{runtime::Handle, task::spawn_blocking};
 
-use super::{EXTENSIONS, Found, Located, Part, Sample, Shard, Span, Store};
+use super::{EXTENSIONS, Found, Located, Part, Sample, Shard, Span, Store, VIDEOS};
 use crate::dataset::{probe, store::Window};
 
 /// What is fetched at once: images below this size are read in passing, larger ones are skipped
@@ -25,7 +25,8 @@ struct Draft {
     files: BTreeMap<String, (u64, u64)>,
 }
 
-pub(super) async fn scan(store: &Store, shard: &Shard) -> Result<Vec<Found>, String> {
+/// Videos are found, and not looked into.
+pub(super) async fn scan(store: &Store, shard: &Shard, videos: bool) -> Result<Vec<Found>, String> {
     let (store, shard, handle) = (store.clone(), shard.clone(), Handle::current());
     let scanned = spawn_blocking(move || {
         let window = Window::new(&store, &shard, STEP_BYTES, &handle)?;
@@ -37,6 +38,7 @@ pub(super) async fn scan(store: &Store, shard: &Shard) -> Result<Vec<Found>, Str
             seen: FxHashSet::default(),
             found: Vec::new(),
             images: 0,
+            videos,
         };
         let ended = scan.run();
         if let Some(failure) = scan.window.failure() {
@@ -53,8 +55,10 @@ struct Scan {
     draft: Draft,
     seen: FxHashSet<String>,
     found: Vec<Found>,
-    /// Samples with an image, good or bad.
+    /// Samples with an image or a video, good or bad.
     images: usize,
+    /// Whether videos are wanted.
+    videos: bool,
 }
 
 impl Scan {
@@ -151,28 +155,42 @@ impl Scan {
                 self.name
             ));
         }
-        let image = EXTENSIONS.iter().find_map(|known| files.remove(*known));
-        let Some((at, bytes)) = image else {
+        let mut take = |known: &[&str]| known.iter().find_map(|known| files.remove(*known));
+        let video = if self.videos { take(&VIDEOS) } else { None };
+        let Some((at, bytes)) = video.or_else(|| take(&EXTENSIONS)) else {
             let there: Vec<_> = files.keys().map(String::as_str).collect();
-            let reason = format!("has no image, only {}", there.join(", "));
+            let what = if self.videos {
+                "video or image"
+            } else {
+                "image"
+            };
+            let reason = format!("has no {what}, only {}", there.join(", "));
             self.found.push(super::bad(key, reason));
             return Ok(());
         };
         self.images += 1;
-        let size = probe::size(self.window.part(at, bytes), bytes);
+        let size = match video {
+            Some(_) => Err(super::UNPROBED.to_owned()),
+            None => probe::size(self.window.part(at, bytes), bytes),
+        };
         let parts = files.into_iter().map(|(name, (at, bytes))| {
             let bytes = super::part_bytes(&name, bytes)?;
             let span = Span { at, bytes };
             Ok(Part { name, span })
         });
         let parts: Result<Vec<_>, String> = parts.collect();
-        let whole = super::image_bytes(bytes).and_then(|bytes| Ok((bytes, size?, parts?)));
+        let bytes = match video {
+            Some(_) => super::video_bytes(bytes, false),
+            None => super::image_bytes(bytes),
+        };
+        let whole = bytes.and_then(|bytes| Ok((bytes, super::sized(size)?, parts?)));
         self.found.push(match whole {
             Ok((bytes, size, parts)) => Found {
                 key,
                 image: Span { at, bytes },
-                size: Ok(size),
+                size,
                 parts,
+                clip: Vec::new(),
             },
             Err(reason) => super::bad(key, reason),
         });
@@ -185,9 +203,13 @@ impl Scan {
             self.finish()?;
             if self.images == 0 {
                 let samples = self.found.len();
+                let (what, extensions) = match self.videos {
+                    true => ("videos or images", [&VIDEOS[..], &EXTENSIONS].concat()),
+                    false => ("images", EXTENSIONS.to_vec()),
+                };
                 return Err(format!(
-                    "{} has no images: none of its {samples} samples has a file that ends in \
-                     {EXTENSIONS:?}",
+                    "{} has no {what}: none of its {samples} samples has a file that ends in \
+                     {extensions:?}",
                     self.name
                 ));
             }

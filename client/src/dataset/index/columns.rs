@@ -13,12 +13,12 @@ pub(super) const MAX_PARTS: usize = 1024;
 /// Bytes of one entry of [`Column::Parts`]: offset, length, number of the name.
 pub(super) const PART_BYTES: usize = 16;
 /// How many columns there are.
-pub(super) const COLUMNS: usize = 7;
+pub(super) const COLUMNS: usize = 9;
 
 /// The columns, all little-endian, in the order in which they are stored.
 ///
 /// A column of fixed width whose numbers are all zero takes no bytes: that of the offsets in a folder
-/// of images, that of the parts where there are none.
+/// of images, those of the parts and of videos where there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
     /// Width in the upper half, height in the lower; 0 of a bad sample.
@@ -36,6 +36,10 @@ pub(super) enum Column {
     PartEnds,
     /// See [`PART_BYTES`].
     Parts,
+    /// Where what is known of a video ends in the shard's part of [`Self::Clips`].
+    ClipEnds,
+    /// What is known of videos, one after the other; see [`Clip`](crate::dataset::Clip).
+    Clips,
 }
 
 impl Column {
@@ -47,14 +51,16 @@ impl Column {
         Self::Keys,
         Self::PartEnds,
         Self::Parts,
+        Self::ClipEnds,
+        Self::Clips,
     ];
 
     /// Bytes that every sample takes in it; `None` where that differs.
     pub(super) const fn width(self) -> Option<usize> {
         match self {
-            Self::Sizes | Self::Bytes | Self::KeyEnds | Self::PartEnds => Some(4),
+            Self::Sizes | Self::Bytes | Self::KeyEnds | Self::PartEnds | Self::ClipEnds => Some(4),
             Self::At => Some(8),
-            Self::Keys | Self::Parts => None,
+            Self::Keys | Self::Parts | Self::Clips => None,
         }
     }
 }
@@ -110,6 +116,10 @@ impl Columns<'static> {
             }
             let end = u32::try_from(end / PART_BYTES).map_err(|_| "it has 2^32 parts: split it")?;
             put(Column::PartEnds, &end.to_le_bytes());
+            let end = put(Column::Clips, &sample.clip);
+            let end =
+                u32::try_from(end).map_err(|_| "its videos' timestamps take 4 GiB: split it")?;
+            put(Column::ClipEnds, &end.to_le_bytes());
         }
         for column in Column::ALL {
             let bytes = std::mem::take(&mut data[column as usize]);
@@ -144,7 +154,7 @@ impl Columns<'_> {
         }
         let (keys, parts) = (self.column(Column::Keys), self.column(Column::Parts));
         let text = str::from_utf8(keys).map_err(|_| "a key that is not UTF-8")?;
-        let (mut key_end, mut part_end) = (0, 0);
+        let (mut key_end, mut part_end, mut clip_end) = (0, 0, 0);
         for at in 0..self.samples {
             let next = number32(self.column(Column::KeyEnds), at) as usize;
             if next < key_end || !text.is_char_boundary(next) {
@@ -156,6 +166,14 @@ impl Columns<'_> {
                 return Err("parts out of place");
             }
             part_end = next;
+            let next = number32(self.column(Column::ClipEnds), at) as usize;
+            if next < clip_end {
+                return Err("videos out of place");
+            }
+            clip_end = next;
+        }
+        if clip_end != self.column(Column::Clips).len() {
+            return Err("timestamps of nobody");
         }
         let (entries, rest) = parts.as_chunks::<PART_BYTES>();
         if key_end != keys.len() || part_end != entries.len() || !rest.is_empty() {
@@ -184,6 +202,14 @@ impl Columns<'_> {
         let range = start as usize..number32(ends, at) as usize;
         let key = self.column(Column::Keys).get(range).unwrap_or_default();
         str::from_utf8(key).unwrap_or_default()
+    }
+
+    /// What is known of a video; empty of an image.
+    pub(super) fn clip(&self, at: u64) -> &[u8] {
+        let ends = self.column(Column::ClipEnds);
+        let start = at.checked_sub(1).map_or(0, |before| number32(ends, before));
+        let range = start as usize..number32(ends, at) as usize;
+        self.column(Column::Clips).get(range).unwrap_or_default()
     }
 
     /// The entries of a sample's parts.

@@ -11,6 +11,8 @@
 //! archive ends at 2 GiB, and a hundred million samples are more. The header is small, comes last
 //! because it is known last, and is all that opening reads.
 
+mod first;
+
 use std::{io, ops::Range};
 
 use rkyv::{Archive, Deserialize, Serialize, rancor, util::AlignedVec};
@@ -21,7 +23,7 @@ use crate::dataset::sample::Shard;
 /// First bytes of an index.
 pub(super) const MAGIC: [u8; 8] = *b"PREHEATI";
 /// Version of the file's layout, and of what its fingerprint is made of.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Sections begin at multiples of this: a cache line.
 pub(super) const ALIGN: u64 = 64;
 /// Bytes before the first section.
@@ -61,6 +63,8 @@ pub(super) struct Entry {
     pub(super) keys: u64,
     /// Number of its first part.
     pub(super) parts: u64,
+    /// Where what is known of its videos begins, in bytes.
+    pub(super) clips: u64,
 }
 
 /// Where a section is.
@@ -136,9 +140,9 @@ pub(super) fn decode(file: &[u8]) -> Result<Header, Fault> {
         return Err(Fault::Foreign);
     }
     let number = |range: Range<usize>| super::columns::number32(&prefix[range], 0);
-    match number(8..12) {
-        VERSION => {}
-        version => return Err(Fault::Version(version)),
+    let version = number(8..12);
+    if version != VERSION && version != first::VERSION {
+        return Err(Fault::Version(version));
     }
     let (at, bytes) = (super::columns::number64(&prefix[16..24], 0), number(12..16));
     let header = range(at, bytes.into()).and_then(|range| file.get(range));
@@ -146,8 +150,11 @@ pub(super) fn decode(file: &[u8]) -> Result<Header, Fault> {
     if !at.is_multiple_of(ALIGN) || blake3::hash(header) != prefix[24..56] {
         return Err(Fault::Damaged("its header has changed"));
     }
-    let header: Header = rkyv::from_bytes::<Header, rancor::Error>(header)
-        .map_err(|_| Fault::Damaged("its header makes no sense"))?;
+    let read = match version {
+        first::VERSION => first::decode(header),
+        _ => rkyv::from_bytes::<Header, rancor::Error>(header),
+    };
+    let header = read.map_err(|_| Fault::Damaged("its header makes no sense"))?;
     check(&header, at).map_err(Fault::Damaged)?;
     Ok(header)
 }
@@ -183,18 +190,18 @@ fn check(header: &Header, end: u64) -> Result<(), &'static str> {
         header.samples,
         bytes(Column::Keys as usize),
         bytes(Column::Parts as usize) / PART_BYTES as u64,
+        bytes(Column::Clips as usize),
     );
-    let mut last = (0, 0, 0);
+    let mut last = (0, 0, 0, 0);
     for (at, shard) in header.shards.iter().enumerate() {
-        let Entry {
-            first, keys, parts, ..
-        } = *shard;
-        let ascending = first >= last.0 && keys >= last.1 && parts >= last.2;
-        let within = first <= most.0 && keys <= most.1 && parts <= most.2;
-        if !ascending || !within || (at == 0 && (first, keys, parts) != (0, 0, 0)) {
+        let begins = (shard.first, shard.keys, shard.parts, shard.clips);
+        let (first, keys, parts, clips) = begins;
+        let ascending = first >= last.0 && keys >= last.1 && parts >= last.2 && clips >= last.3;
+        let within = first <= most.0 && keys <= most.1 && parts <= most.2 && clips <= most.3;
+        if !ascending || !within || (at == 0 && begins != (0, 0, 0, 0)) {
             return Err("its shards are out of order");
         }
-        last = (first, keys, parts);
+        last = begins;
     }
     if header.shards.is_empty() && header.samples > 0 {
         return Err("samples of no shard");

@@ -43,6 +43,7 @@ fn found(key: &str, size: Result<Size, &str>, parts: &[(&str, u64)]) -> Found {
         },
         size: size.map_err(str::to_owned),
         parts: parts.iter().map(part).collect(),
+        clip: Vec::new(),
     }
 }
 
@@ -292,7 +293,7 @@ fn what_is_no_index_is_refused_in_words() {
     };
     let mut newer = whole.clone();
     newer[8] += 1;
-    assert!(text(&newer).contains("has version 2, this release reads 1: delete and rebuild it"));
+    assert!(text(&newer).contains("has version 3, this release reads 2: delete and rebuild it"));
     for cut in 8..whole.len() {
         let error = text(&whole[..cut]);
         assert!(

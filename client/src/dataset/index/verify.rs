@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Index,
+    Base, Index,
     columns::{COLUMNS, Column, Columns, PART_BYTES},
     file::{BAD_IDS, SECTIONS},
 };
@@ -35,16 +35,18 @@ impl Index {
         let first = self.starts[shard];
         let next = self.starts.get(shard + 1).copied();
         let end = next.unwrap_or(self.samples);
-        let (keys, parts) = self.bases[shard];
-        let (last_key, last_part) = self.bases.get(shard + 1).copied().unwrap_or((
-            self.column(Column::Keys).len() as u64,
-            (self.column(Column::Parts).len() / PART_BYTES) as u64,
-        ));
+        let Base { keys, parts, clips } = self.bases[shard];
+        let last = self.bases.get(shard + 1).copied().unwrap_or(Base {
+            keys: self.column(Column::Keys).len() as u64,
+            parts: (self.column(Column::Parts).len() / PART_BYTES) as u64,
+            clips: self.column(Column::Clips).len() as u64,
+        });
         let mut data: [Cow<'_, [u8]>; COLUMNS] = Default::default();
         for column in Column::ALL {
             let (start, end) = match column {
-                Column::Keys => (keys, last_key),
-                Column::Parts => (parts * PART_BYTES as u64, last_part * PART_BYTES as u64),
+                Column::Keys => (keys, last.keys),
+                Column::Parts => (parts * PART_BYTES as u64, last.parts * PART_BYTES as u64),
+                Column::Clips => (clips, last.clips),
                 _ => {
                     let width = column.width().unwrap_or(0) as u64;
                     (first * width, end * width)

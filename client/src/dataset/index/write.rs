@@ -94,6 +94,7 @@ impl Writer {
             first: self.header.samples,
             keys: self.sections[Column::Keys as usize].written,
             parts: self.sections[Column::Parts as usize].written / PART_BYTES as u64,
+            clips: self.sections[Column::Clips as usize].written,
         });
         self.identify(columns);
         let names: Vec<u32> = columns.names.iter().map(|name| self.name(name)).collect();
@@ -171,7 +172,7 @@ impl Writer {
             text(hasher, columns.key(at));
             let bytes = number32(columns.column(Column::Bytes), at);
             let size = unpacked(number32(columns.column(Column::Sizes), at));
-            let Size { width, height } = size.unwrap_or(Size::new(0, 0));
+            let Size { width, height, .. } = size.unwrap_or(Size::new(0, 0));
             let parts = columns.parts(at);
             hasher.update(&u64::from(bytes).to_le_bytes());
             hasher.update(&width.to_le_bytes());
@@ -182,6 +183,12 @@ impl Writer {
                 let name = columns.names.get(name as usize);
                 text(hasher, name.map_or("", String::as_str));
                 hasher.update(&u64::from(span.bytes).to_le_bytes());
+            }
+            // Nothing of an image: its fingerprint is that of before there were videos.
+            let clip = columns.clip(at);
+            if !clip.is_empty() {
+                hasher.update(&(clip.len() as u64).to_le_bytes());
+                hasher.update(clip);
             }
         }
     }

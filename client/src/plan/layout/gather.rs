@@ -71,6 +71,10 @@ enum Place {
 pub(crate) struct Pass<'a, S> {
     samples: &'a S,
     chooser: Chooser,
+    /// Frames of a clip, shortest first.
+    lengths: Vec<u32>,
+    /// All sizes with all lengths, ascending.
+    sizes: Vec<Size>,
     subset: &'a Subset,
     given: Option<&'a [u64]>,
     zeros: Option<Zeros>,
@@ -81,10 +85,20 @@ pub(crate) struct Pass<'a, S> {
 impl<'a, S: Samples> Pass<'a, S> {
     pub(super) fn new(samples: &'a S, spec: &'a PlanSpec) -> Self {
         let chooser = Chooser::new(&spec.buckets);
+        let lengths = spec.lengths();
+        let long = |size: &Size| {
+            lengths
+                .iter()
+                .map(|&frames| size.with_frames(frames))
+                .collect()
+        };
+        let sizes: Vec<Size> = chooser.sizes().iter().flat_map::<Vec<_>, _>(long).collect();
         Self {
-            moved: (0..chooser.sizes().len()).map(Some).collect(),
+            moved: (0..sizes.len()).map(Some).collect(),
             samples,
             chooser,
+            lengths,
+            sizes,
             subset: &spec.subset,
             zeros: Zeros::new(spec, samples),
             given: match &spec.shuffle {
@@ -101,7 +115,7 @@ impl<'a, S: Samples> Pass<'a, S> {
     }
 
     pub(super) fn sizes(&self) -> &[Size] {
-        self.chooser.sizes()
+        &self.sizes
     }
 
     /// Samples up to the end of a chunk.
@@ -227,7 +241,13 @@ impl<'a, S: Samples> Pass<'a, S> {
         let Some(source) = self.samples.size(id) else {
             return Place::Unusable;
         };
-        let at = self.chooser.choose(source);
+        // The longest that it can give.
+        let frames = self.samples.frames(id);
+        let fitting = self.lengths.partition_point(|&length| length <= frames);
+        let Some(length) = fitting.checked_sub(1) else {
+            return Place::Unusable;
+        };
+        let at = self.chooser.choose(source) * self.lengths.len() + length;
         let (to, place) = match self.moved[at] {
             Some(to) => (to, Place::Bucket(to)),
             None => (at, Place::LeftOut(at)),

@@ -37,18 +37,23 @@ pub(super) fn settle(sizes: &[Size], counts: &[u64], rule: SmallBuckets) -> Sett
 fn merge(sizes: &[Size], counts: &[u64], below: u64, moved: &mut [Option<usize>]) {
     let mut counts = counts.to_vec();
     loop {
+        let counted = |at: &usize| counts[*at] > 0;
+        // A clip of another length would be another clip.
+        let others = |small: usize| {
+            let alike = move |at: &usize| *at != small && sizes[*at].frames == sizes[small].frames;
+            (0..sizes.len()).filter(counted).filter(alike)
+        };
+        // A bucket that is the only one of its length stays, however small.
         let small = (0..counts.len())
-            .filter(|&at| (1..below).contains(&counts[at]))
+            .filter(|&at| (1..below).contains(&counts[at]) && others(at).next().is_some())
             .min_by_key(|&at| (counts[at], at));
         let Some(small) = small else { return };
-        let others = (0..counts.len()).filter(|&at| at != small && counts[at] > 0);
         // Of equally near ones the nearest in area, then the first.
-        let to = others.max_by(|&a, &b| {
+        let to = others(small).max_by(|&a, &b| {
             let area = |at: usize| sizes[at].area().abs_diff(sizes[small].area());
             nearness(sizes[a], sizes[b], sizes[small])
                 .then_with(|| Reverse((area(a), a)).cmp(&Reverse((area(b), b))))
         });
-        // A single bucket stays, however small.
         let Some(to) = to else { return };
         counts[to] += counts[small];
         counts[small] = 0;
@@ -80,6 +85,13 @@ mod tests {
         let settled = settle(&sizes, &[1, 2, 50], SmallBuckets::Merge { below: 5 });
         let to: Vec<_> = settled.moved.into_iter().map(Option::unwrap).collect();
         assert_eq!(to, [2, 2, 2]);
+    }
+
+    #[test]
+    fn clips_stay_as_long_as_they_are() {
+        let sizes = [(8, 8, 5), (8, 8, 17), (8, 16, 5)].map(|(w, h, t)| Size::clip(w, h, t));
+        let settled = settle(&sizes, &[3, 1, 50], SmallBuckets::Merge { below: 10 });
+        assert_eq!(settled.moved, [Some(2), Some(1), Some(2)]);
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn case() -> impl Strategy<Value = Case> {
                         crop: Crop::Random,
                         flip: 0.5,
                     },
+                    clips: None,
                 },
                 epoch,
                 legs: legs.clone(),
