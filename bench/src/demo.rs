@@ -1,4 +1,6 @@
-//! `preheat-bench demo`: the main job once, on sample photos, with a real replica.
+//! `preheat-bench demo`: the main job once, on sample photos or clips, with a real replica.
+
+mod film;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +20,7 @@ use preheat_proto::limits;
 use crate::{
     photos,
     replica::Replica,
-    report::Report,
+    report::{Cell, Report},
     sheet::{self, Draw, Latent},
 };
 
@@ -29,18 +31,31 @@ const STEP: f64 = 1.15;
 /// Options of `preheat-bench demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A directory in the diffusers layout, `builtin:tiny` (untrained), or `synthetic`.
-    #[arg(long, default_value = "builtin:tiny")]
-    model: String,
-    /// A folder of images; the bundled photos where not given.
+    /// A directory in the diffusers layout, `builtin:tiny` or, for clips, `builtin:wan` (both
+    /// untrained), or `synthetic` [default: the one that fits].
     #[arg(long)]
+    model: Option<String>,
+    /// A folder of images; the bundled photos where not given.
+    #[arg(long, value_name = "DIR")]
     photos: Option<PathBuf>,
-    /// Side of a square of as many pixels as every crop has at most.
-    #[arg(long, default_value_t = 256)]
-    size: u32,
-    /// Images of one batch.
-    #[arg(long, default_value_t = 4)]
-    batch: u32,
+    /// Clips instead: out of a folder of video files, or the bundled ones. Needs FFmpeg.
+    #[arg(long, value_name = "DIR", conflicts_with = "photos")]
+    #[expect(
+        clippy::option_option,
+        reason = "how clap says that the value may be left out"
+    )]
+    clips: Option<Option<PathBuf>>,
+    /// Frames of a clip.
+    #[arg(long, default_value_t = 17, requires = "clips",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MAX_FRAMES)))]
+    frames: u32,
+    /// Side of a square of as many pixels as every crop, or frame, has at most [default: 256; of
+    /// clips 208].
+    #[arg(long)]
+    size: Option<u32>,
+    /// Images, or clips, of one batch [default: 4; of clips 2].
+    #[arg(long)]
+    batch: Option<u32>,
     /// Seed of order, crops and flips.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -58,35 +73,30 @@ const EPOCHS: u64 = 2;
 /// Runs two epochs, the first as fast as it goes, the second at a trainer's pace.
 ///
 /// # Errors
-/// Where the replica cannot start or a photo cannot be encoded.
+/// Where the replica cannot start or a sample cannot be encoded, and for clips without FFmpeg.
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     let unpacked = tempfile::tempdir().context("creating a temporary folder")?;
-    let folder = match &args.photos {
-        Some(folder) => folder.clone(),
-        None => {
+    let film = args.clips.as_ref().map(|folder| {
+        let folder = folder.as_deref();
+        film::Film::open(folder, unpacked.path())
+    });
+    let mut film = film.transpose()?;
+    let folder = match (&film, &args.photos) {
+        (Some(film), _) => film.folder().to_owned(),
+        (None, Some(folder)) => folder.clone(),
+        (None, None) => {
             photos::unpack(unpacked.path(), photos::all().len())?;
             unpacked.path().to_owned()
         }
     };
-    let model = format!("vae={}", args.model);
+    let model = format!("vae={}", args.model());
     let replica = Replica::start(&["--model", &model, "--listen", "127.0.0.1:0"])?;
-    println!("replica of {} at {}", args.model, replica.endpoint());
+    println!("replica of {} at {}", args.model(), replica.endpoint());
 
     let mut loader = DataLoader::new(Config {
-        global_batch: args.batch,
-        seed: args.seed,
-        epochs: Some(EPOCHS),
-        target_area: u64::from(args.size).pow(2),
-        bucket_step: 32,
-        crop: Crop::Random,
-        flip: 0.5,
-        index: Some(unpacked.path().join("photos.index")),
-        ..Config::new(&folder, replica.endpoint(), "vae")
+        index: Some(unpacked.path().join("demo.index")),
+        ..args.config(&folder, &replica)
     })?;
-    let mut sheet = Sheet {
-        folder,
-        rows: BTreeMap::new(),
-    };
     let first = epoch(&mut loader, "flat out", Duration::ZERO)?;
     let pace = first
         .took
@@ -94,19 +104,72 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         .mul_f64(STEP);
     let second = epoch(&mut loader, "at a trainer's pace", pace)?;
 
-    for batch in first.kept.iter().chain(&second.kept) {
+    let batches = first.kept.iter().chain(&second.kept);
+    match &mut film {
+        Some(film) => film.draw(batches, args)?,
+        None => draw(folder, batches, args)?,
+    }
+    Ok(report(args, &loader, [&first, &second], pace))
+}
+
+impl Args {
+    fn model(&self) -> &str {
+        let fitting = match self.clips {
+            Some(_) => "builtin:wan",
+            None => "builtin:tiny",
+        };
+        self.model.as_deref().unwrap_or(fitting)
+    }
+
+    fn config(&self, folder: &Path, replica: &Replica) -> Config {
+        let (size, batch, frames) = match self.clips {
+            Some(_) => (208, 2, vec![self.frames]),
+            None => (256, 4, Vec::new()),
+        };
+        Config {
+            global_batch: self.batch.unwrap_or(batch),
+            seed: self.seed,
+            epochs: Some(EPOCHS),
+            target_area: u64::from(self.size.unwrap_or(size)).pow(2),
+            bucket_step: 32,
+            crop: Crop::Random,
+            flip: 0.5,
+            frames,
+            ..Config::new(folder, replica.endpoint(), "vae")
+        }
+    }
+
+    /// What samples are, one and several.
+    const fn samples(&self) -> &'static str {
+        match self.clips {
+            Some(_) => "clips",
+            None => "images",
+        }
+    }
+}
+
+/// The contact sheet of photos.
+fn draw<'a>(
+    folder: PathBuf,
+    batches: impl Iterator<Item = &'a Batch>,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let mut sheet = Sheet {
+        folder,
+        rows: BTreeMap::new(),
+    };
+    for batch in batches {
         sheet.add(batch)?;
     }
     let rows: Vec<Vec<Draw>> = sheet.rows.into_values().collect();
     let title = format!(
         "Preheat: {} photos, {EPOCHS} epochs, {}",
         rows.len(),
-        args.model
+        args.model()
     );
     let subtitle = "for each epoch, the crop that was encoded and its latent: three strongest \
                     directions of the latents as red, green, blue";
-    sheet::write(&rows, [&title, subtitle], &args.output)?;
-    Ok(report(args, &loader, [&first, &second], pace))
+    sheet::write(&rows, [&title, subtitle], &args.output)
 }
 
 /// What one epoch took.
@@ -144,7 +207,7 @@ fn epoch(loader: &mut DataLoader, what: &'static str, step: Duration) -> anyhow:
     let batches = after.batches - before.batches;
     ensure!(
         batches > 0,
-        "the epoch had no batch: give at least one image"
+        "the epoch had no batch: give at least one sample"
     );
     Ok(Epoch {
         took,
@@ -227,32 +290,38 @@ fn report(args: &Args, loader: &DataLoader, epochs: [&Epoch; 2], pace: Duration)
         "flat out".to_owned(),
         format!("step of {:.0} ms", pace.as_secs_f64() * 1e3),
     ];
-    let rows = names.into_iter().zip(epochs).map(|(name, epoch)| {
-        let took = epoch.took.as_secs_f64();
-        vec![
-            name.into(),
-            (epoch.images as f64).into(),
-            (epoch.images as f64 / took).into(),
-            format!("{} of {}", epoch.waits, epoch.batches).into(),
-            (epoch.waited.as_secs_f64()).into(),
-            (100.0 * epoch.waited.as_secs_f64() / took).into(),
-            (epoch.ready as f64 / epoch.batches as f64).into(),
-        ]
-    });
-    let columns = [
-        "epoch",
-        "images",
-        "images/s",
+    let samples = args.samples();
+    let rate = format!("{samples}/s");
+    let mut columns = vec!["epoch", samples, &rate];
+    if args.clips.is_some() {
+        columns.push("frames/s");
+    }
+    columns.extend([
         "batches waited for",
         "waited s",
         "waited %",
         "batches ready",
-    ];
-    report.table(
-        "Two epochs, every photo once in each",
-        &columns,
-        rows.collect(),
-    );
+    ]);
+    let rows = names.into_iter().zip(epochs).map(|(name, epoch)| {
+        let took = epoch.took.as_secs_f64();
+        let rate = epoch.images as f64 / took;
+        let mut row: Vec<Cell> = vec![name.into(), (epoch.images as f64).into(), rate.into()];
+        if args.clips.is_some() {
+            row.push((f64::from(args.frames) * rate).into());
+        }
+        row.extend([
+            format!("{} of {}", epoch.waits, epoch.batches).into(),
+            (epoch.waited.as_secs_f64()).into(),
+            (100.0 * epoch.waited.as_secs_f64() / took).into(),
+            (epoch.ready as f64 / epoch.batches as f64).into(),
+        ]);
+        row
+    });
+    let title = match args.clips {
+        Some(_) => "Two epochs, a clip of every video in each, from another moment",
+        None => "Two epochs, every photo once in each",
+    };
+    report.table(title, &columns, rows.collect());
     let stats = loader.stats();
     report.figure("sent", stats.sent_bytes as f64 / 1e6, "MB");
     report.figure("received", stats.received_bytes as f64 / 1e6, "MB");
@@ -265,8 +334,10 @@ fn report(args: &Args, loader: &DataLoader, epochs: [&Epoch; 2], pace: Duration)
          when one was taken. Flat out leaves nothing ready, so the next epoch may wait for its \
          first batch.",
     );
-    if args.model == "builtin:tiny" {
-        report.note("builtin:tiny is UNTRAINED: its latents show the pipeline and mean nothing.");
+    if let model @ ("builtin:tiny" | "builtin:wan") = args.model() {
+        report.note(format!(
+            "{model} is UNTRAINED: its latents show the pipeline and mean nothing."
+        ));
     }
     report
 }

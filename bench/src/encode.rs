@@ -1,9 +1,9 @@
 //! `preheat-bench encode`: how fast a model encodes in this process, and with `--through-loader` how
 //! much of that a loader gets from a replica that runs the same model, and with `--compare-python`
-//! how fast PyTorch is, and how far both are from PyTorch in f32.
+//! how fast PyTorch is, and how far both are from PyTorch in f32. With `--jpeg` it measures instead
+//! what frames that were sent as JPEG do to latents.
 
 use std::{
-    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -11,28 +11,44 @@ use std::{
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use preheat_models::{Device, Encoder, PixelData, Pixels, Source, choose_one, flops, image, open};
+use preheat_proto::limits;
 
-use crate::{
-    photos,
-    report::{Cell, Report, median},
-};
+use crate::{photos, report::Report};
 
 mod compare;
+mod footage;
+mod jpeg;
+mod table;
 mod through;
 
 use compare::Torch;
+use footage::Footage;
 use through::ThroughLoader;
 
 /// Options of `preheat-bench encode`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A directory in the diffusers layout, `builtin:tiny`, or `synthetic[:key=value,...]`.
+    /// A directory in the diffusers layout, `builtin:tiny`, `builtin:wan`, or
+    /// `synthetic[:key=value,...]`.
     #[arg(long, default_value = "builtin:tiny")]
     model: String,
+    /// Encode clips of so many frames, out of the sample clips, instead of photos; 1 for photos. Needs
+    /// FFmpeg.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = frames())]
+    frames: usize,
+    /// Measure how far latents are off where frames of the sample clips are sent as JPEG of these
+    /// qualities, instead of speed.
+    #[arg(
+        long,
+        value_name = "QUALITY,...",
+        value_delimiter = ',',
+        conflicts_with_all = ["through_loader", "compare_python"]
+    )]
+    jpeg: Vec<u8>,
     /// Sides of square images, in pixels.
     #[arg(long, value_delimiter = ',', default_value = "256,512")]
     size: Vec<u32>,
-    /// Images of one device batch.
+    /// Images, or clips, of one device batch.
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     batch: Vec<usize>,
     /// What to compute in.
@@ -45,7 +61,7 @@ pub struct Args {
     /// How often to measure everything; medians are reported.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Images of one measurement, at least; rounded up to whole batches.
+    /// Images, or clips, of one measurement, at least; rounded up to whole batches.
     #[arg(long, default_value_t = 24)]
     images: usize,
     /// Also run the same images through a loader and a replica, in turn with the others.
@@ -150,6 +166,9 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let device = choose_one(&args.device)?;
     let start = |dtype: &String| Lane::start(args, &source, device, dtype);
     let mut lanes: Vec<Lane> = args.dtype.iter().map(start).collect::<Result<_, _>>()?;
+    if !args.jpeg.is_empty() {
+        return jpeg::run(args, &mut lanes, &Footage::open()?);
+    }
     let mut cases = cases(args, lanes.len())?;
     ensure!(
         !cases.is_empty() && args.rounds > 0,
@@ -172,7 +191,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         }
     }
     progress.finish_and_clear();
-    let mut report = report(args, &cases, &lanes);
+    let mut report = table::report(args, &cases, &lanes);
     if let Some(torch) = lanes.iter().find_map(|lane| lane.torch.as_ref()) {
         report.note(format!("PyTorch: {}, channels last, eager", torch.versions));
         report.note(
@@ -184,6 +203,11 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
 
 fn cases(args: &Args, lanes: usize) -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
+    let footage = (args.frames > 1).then(Footage::open).transpose()?;
+    let pixels = |size, batch| match &footage {
+        Some(footage) => footage.pixels(size, batch, args.frames),
+        None => pixels(size, batch),
+    };
     for lane in 0..lanes {
         for &size in &args.size {
             for &batch in args.batch.iter().filter(|batch| **batch > 0) {
@@ -233,68 +257,11 @@ fn in_process(model: &mut dyn Encoder, case: &Case, images: usize) -> anyhow::Re
     Ok(start.elapsed())
 }
 
-fn report(args: &Args, cases: &[Case], lanes: &[Lane]) -> Report {
-    let mut report = Report::default();
-    let mut columns = vec!["size", "batch", "dtype", "images/s", "ms/batch", "GFLOP/s"];
-    let versus = |case: &Case, other: &[f64], ours: fn((&f64, &f64)) -> f64| -> [Cell; 2] {
-        let ratios: Vec<f64> = case.in_process.iter().zip(other).map(ours).collect();
-        [median(other).into(), median(&ratios).into()]
-    };
-    let row = |case: &Case| {
-        let rate = median(&case.in_process);
-        let gflops = case.flops as f64 / case.batch as f64 / 1e9;
-        let mut row: Vec<Cell> = vec![
-            format!("{0}x{0}", case.size).into(),
-            (case.batch as f64).into(),
-            lanes[case.lane].ours.spec().dtype.to_string().into(),
-            rate.into(),
-            (1e3 * case.batch as f64 / rate).into(),
-            (gflops * rate).into(),
-        ];
-        if args.through_loader {
-            row.extend(versus(case, &case.through_loader, |(ours, loader)| {
-                loader / ours
-            }));
-        }
-        if args.compare_python.is_some() {
-            row.extend(versus(case, &case.torch, |(ours, torch)| ours / torch));
-            if args.compare_compiled {
-                row.extend(versus(case, &case.compiled, |(ours, torch)| ours / torch));
-            }
-            let distances = case.distances.unwrap_or([f64::NAN; 2]);
-            row.extend(distances.map(|distance| Cell::from(format!("{distance:.1e}"))));
-        }
-        row
-    };
-    if args.through_loader {
-        columns.extend(["loader images/s", "loader/ours"]);
-    }
-    if args.compare_python.is_some() {
-        columns.extend(["PyTorch images/s", "ours/PyTorch"]);
-        if args.compare_compiled {
-            columns.extend(["compiled images/s", "ours/compiled"]);
-        }
-        columns.extend(["error", "PyTorch's"]);
-    }
-    let title = format!(
-        "{} on {}, median of {} rounds",
-        args.model, args.device, args.rounds
-    );
-    report.table(&title, &columns, cases.iter().map(row).collect());
-    if let Some(bytes) = peak_memory() {
-        report.figure("peak memory of this process", bytes as f64 / 1e6, "MB");
-    }
-    if lanes.iter().any(|lane| lane.ours.spec().untrained) {
-        report.note("This model is untrained: its speed is real, its latents mean nothing.");
-    }
-    if args.through_loader {
-        report.note(
-            "loader: images/s that a loader in this process gets from a replica in another, from \
-             files to latents; ours: plain encode calls on ready pixels in this process. Ratios are \
-             medians of the rounds' ratios.",
-        );
-    }
-    report
+/// As many as the wire takes.
+fn frames() -> impl clap::builder::TypedValueParser<Value = usize> {
+    use clap::builder::TypedValueParser as _;
+    let most = i64::from(limits::MAX_FRAMES);
+    clap::value_parser!(u32).range(1..=most).map(|n| n as usize)
 }
 
 /// What PyTorch calls the device, or the one that it has instead.
@@ -303,16 +270,6 @@ const fn device_in_python(device: Device) -> &'static str {
         Device::Cuda(_) => "cuda",
         Device::Cpu | Device::Vulkan(_) => "cpu",
     }
-}
-
-/// The most memory that this process ever held, in bytes, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 fn style() -> ProgressStyle {

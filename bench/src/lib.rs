@@ -2,6 +2,7 @@
 
 mod axis;
 mod canvas;
+pub mod clips;
 pub mod cpu;
 pub mod demo;
 pub mod encode;

@@ -12,6 +12,7 @@ use image::{RgbImage, imageops};
 use crate::canvas::Canvas;
 
 mod palette;
+pub mod strips;
 
 pub use palette::Palette;
 

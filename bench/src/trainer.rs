@@ -14,6 +14,7 @@ use crate::{report::Report, secrets::Secrets};
 
 mod crew;
 mod dataset;
+mod film;
 mod fleet;
 mod in_loop;
 mod log;
@@ -30,7 +31,8 @@ mod typed;
 pub use rank::run as run_rank;
 
 use crew::{Phase, Ran};
-use dataset::Photographs;
+use dataset::Samples;
+use film::Film;
 use fleet::Fleet;
 use order::Expected;
 use protocol::{InLoop, Spec};
@@ -74,7 +76,7 @@ pub struct Args {
     model: String,
     #[command(flatten)]
     secrets: Secrets,
-    /// Train on this folder of images instead of photos made for the run.
+    /// Train on this folder of images, or with --frames of videos, instead of ones made for the run.
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
     /// Photos that are made: real ones, scaled and saved again.
@@ -85,6 +87,8 @@ pub struct Args {
     #[arg(long, value_name = "KIB", default_value = "49", conflicts_with = "dataset",
         value_parser = clap::value_parser!(u32).range(4..=16 * 1024))]
     photo_kib: u32,
+    #[command(flatten)]
+    film: Film,
     /// Trainers that share the fleet, each with a run of its own.
     #[arg(long, value_name = "N", default_value = "1", value_parser = processes())]
     trainers: usize,
@@ -176,28 +180,32 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     // What cannot be opened later is better said now.
     in_loop.as_ref().map(in_loop::open_model).transpose()?;
     args.specs("", Path::new(""))[0].config().check()?;
-    let photos = Photographs::open(args)?;
+    ensure!(
+        in_loop.is_none() || args.film.frames.is_empty(),
+        "--vae-in-loop encodes images: leave out --frames"
+    );
+    let samples = Samples::open(args)?;
     let fleet = Fleet::start(args)?;
-    let mut specs = args.specs(fleet.endpoint(), &photos.folder);
+    let mut specs = args.specs(fleet.endpoint(), &samples.folder);
     let dataset = Dataset::open(&specs[0].config(), BadSamples::Fail, &|_| ())?;
     println!(
         "{} trainers of {} ranks, {}, {}",
         args.trainers,
         args.ranks,
-        photos.about,
+        samples.about,
         fleet.about()
     );
     let mut report = Report::default();
-    let mut samples = 0;
+    let mut delivered = 0;
     let mut phase = |specs: &[Spec], phase: &Phase| -> anyhow::Result<Ran> {
         let mut expected = expected(specs, &dataset)?;
         let ran = crew::run(specs, &mut expected, &fleet, phase)?;
-        samples += expected.iter().map(|one| one.samples).sum::<u64>();
+        delivered += expected.iter().map(|one| one.samples).sum::<u64>();
         Ok(ran)
     };
     if let Some(load) = args.load {
         let capacity = capacity(args, &specs, &mut phase)?;
-        report.figure("capacity", capacity, "images/s");
+        report.figure("capacity", capacity, args.film.unit().per_second);
         let step = f64::from(args.global_batch) * args.simulated() * args.trainers as f64;
         let step = Duration::try_from_secs_f64(step / (load * capacity));
         let step = step.context("the endpoint encodes nothing")?;
@@ -212,9 +220,9 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         phase(&specs, &args.phase("the VAE in the loop", None))
     });
     let alone = alone.transpose()?;
-    let title = format!("{}; {}", photos.about, fleet.about());
+    let title = format!("{}; {}", samples.about, fleet.about());
     show(&mut report, args, &title, (&specs, &ran, alone.as_ref()));
-    report.figure("delivered in the plan's order", samples as f64, "samples");
+    report.figure("delivered in the plan's order", delivered as f64, "samples");
     if let Some(path) = &args.picture {
         picture::write(&ran, path)?;
     }
@@ -269,7 +277,7 @@ fn show(
     for (number, log) in alone.iter().flat_map(|ran| ran.logs.iter().enumerate()) {
         rows.push((format!("{number}, VAE in the loop"), of(number), log));
     }
-    table::paces(report, title, &rows);
+    table::paces(report, &args.film.unit(), (title, &rows));
     table::processes(report, args, specs, ran);
     table::rides(report, ran);
     if let Some(load) = args.load {
@@ -289,7 +297,18 @@ fn show(
         .map(|rank| rank.cpu[1].saturating_sub(rank.cpu[0]))
         .sum();
     let each = tally::ratio(1e3 * cpu.as_secs_f64(), images as f64);
-    report.figure("host CPU", each, "ms/image");
+    report.figure("host CPU", each, args.film.unit().milliseconds);
+    if !args.film.frames.is_empty() {
+        let decoding: Duration = ranks()
+            .map(|rank| rank.decoding[1].saturating_sub(rank.decoding[0]))
+            .sum();
+        let each = tally::ratio(1e3 * decoding.as_secs_f64(), images as f64);
+        report.figure(
+            "of it FFmpeg's processes",
+            each,
+            args.film.unit().milliseconds,
+        );
+    }
 }
 
 impl Args {
@@ -308,6 +327,7 @@ impl Args {
             world_size: self.world_size.unwrap_or(self.ranks as u32),
             global_batch: self.global_batch,
             target_area: u64::from(self.size).pow(2),
+            frames: self.film.frames.clone(),
             window_bytes: self.window_bytes,
             batches_ahead: self.batches_ahead,
             step: Duration::from_secs_f64(self.step_ms[trainer % self.step_ms.len()] / 1e3),

@@ -22,7 +22,7 @@ const MAX_PIXELS: u64 = 100_000_000;
 /// `[batch, channels, frames, height, width]`.
 #[derive(Parser)]
 struct Args {
-    /// A directory in the diffusers layout, or builtin:tiny.
+    /// A directory in the diffusers layout, builtin:tiny, or builtin:wan.
     #[arg(long)]
     model: Source,
     /// f32, f16 or bf16 [default: by model and device].

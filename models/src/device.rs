@@ -14,7 +14,7 @@ use burn_flex::{Flex, FlexDevice};
 
 use crate::{
     DType, Device, Encoder, Error, Found, Options,
-    config::{Config, TinyConfig},
+    config::{Config, TinyConfig, WanConfig},
     nn::Ops,
     open::{self, Build},
     self_test,
@@ -38,7 +38,7 @@ pub(crate) fn open_directory(dir: &Path, options: Options) -> Result<Box<dyn Enc
 }
 
 /// Opens `builtin:tiny`.
-pub(crate) fn open_builtin(options: Options) -> Result<Box<dyn Encoder>, Error> {
+pub(crate) fn open_builtin_tiny(options: Options) -> Result<Box<dyn Encoder>, Error> {
     let weights = Weights::seeded(Seeded::Blurs {
         last: "encoder.layers.14",
         last_gain: 4.0,
@@ -46,6 +46,13 @@ pub(crate) fn open_builtin(options: Options) -> Result<Box<dyn Encoder>, Error> 
     let config = Config::Tiny(TinyConfig::default());
     let build = build(&config, options, true);
     on_device(&config, weights, build)
+}
+
+/// Opens `builtin:wan`.
+pub(crate) fn open_builtin_wan(options: Options) -> Result<Box<dyn Encoder>, Error> {
+    let config = Config::Wan(WanConfig::small());
+    let build = build(&config, options, true);
+    on_device(&config, Weights::seeded(Seeded::ClipBlurs), build)
 }
 
 fn build(config: &Config, options: Options, untrained: bool) -> Build {

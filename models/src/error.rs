@@ -43,7 +43,7 @@ pub enum Error {
         served: String,
     },
     /// A `builtin:` name that does not exist.
-    #[error("unknown model builtin:{0}: the only one is builtin:tiny")]
+    #[error("unknown model builtin:{0}: there are builtin:tiny and builtin:wan")]
     UnknownBuiltin(String),
     /// A bad `synthetic:` option.
     #[error("synthetic model: {0}")]

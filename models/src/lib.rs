@@ -131,6 +131,9 @@ pub enum Source {
     Directory(PathBuf),
     /// `builtin:tiny`: the AutoencoderTiny architecture with seeded weights made in code. Untrained.
     BuiltinTiny,
+    /// `builtin:wan`: the AutoencoderKLWan architecture, a twelfth as wide, with seeded weights made in
+    /// code. Untrained.
+    BuiltinWan,
     /// `synthetic[:key=value,...]`: no weights at all; see [`synthetic::Config`].
     Synthetic(synthetic::Config),
 }
@@ -141,6 +144,7 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             Some(("builtin", "tiny")) => Ok(Self::BuiltinTiny),
+            Some(("builtin", "wan")) => Ok(Self::BuiltinWan),
             Some(("builtin", name)) => Err(Error::UnknownBuiltin(name.to_owned())),
             Some(("synthetic", options)) => Ok(Self::Synthetic(options.parse()?)),
             None if text == "synthetic" => Ok(Self::Synthetic(synthetic::Config::default())),
@@ -188,7 +192,9 @@ pub fn open_with(source: &Source, options: Options) -> Result<Box<dyn Encoder>, 
     match source {
         Source::Synthetic(config) => Ok(Box::new(synthetic::Synthetic::new(config.clone()))),
         #[cfg(feature = "cpu")]
-        Source::BuiltinTiny => device::open_builtin(options),
+        Source::BuiltinTiny => device::open_builtin_tiny(options),
+        #[cfg(feature = "cpu")]
+        Source::BuiltinWan => device::open_builtin_wan(options),
         #[cfg(feature = "cpu")]
         Source::Directory(dir) => device::open_directory(dir, options),
         #[cfg(not(feature = "cpu"))]

@@ -1,4 +1,4 @@
-//! Does a device compute what it should? Two small networks with seeded weights, that between them
+//! Does a device compute what it should? Three small networks with seeded weights, that between them
 //! use every kind of layer, and the latents that they must give.
 //!
 //! The goldens were made on the CPU in f32, by `PREHEAT_BLESS=1 cargo test -p preheat-models`; that
@@ -23,24 +23,33 @@ use crate::{
 /// Picture of the test: sides that are no multiple of any kernel's tile.
 const SIDES: [usize; 2] = [72, 56];
 
-/// A small network, and the latents that it gives for [`picture`].
+/// A small network, and the latents that it gives for [`pixels`] of so many frames.
 struct Network {
     name: &'static str,
+    frames: usize,
     config: fn() -> Config,
     /// Little-endian f32.
     golden: &'static [u8],
 }
 
-const NETWORKS: [Network; 2] = [
+const NETWORKS: [Network; 3] = [
     Network {
         name: "AutoencoderKL",
+        frames: 1,
         config: kl,
         golden: include_bytes!("self_test/kl.f32"),
     },
     Network {
         name: "AutoencoderDC",
+        frames: 1,
         config: dc,
         golden: include_bytes!("self_test/dc.f32"),
+    },
+    Network {
+        name: "AutoencoderKLWan",
+        frames: 5,
+        config: wan,
+        golden: include_bytes!("self_test/wan.f32"),
     },
 ];
 
@@ -72,7 +81,7 @@ fn run<B: Ops>(device: &B::Device, build: Build) -> Result<(), Error> {
     };
     for network in NETWORKS {
         // Backends panic where a driver or a compiler is missing or broken.
-        let encode = AssertUnwindSafe(|| latents::<B>(&(network.config)(), device.clone(), build));
+        let encode = AssertUnwindSafe(|| latents::<B>(&network, device.clone(), build));
         let latents = catch_unwind(encode).map_err(|panic| fail(message(&*panic)))??;
         let (distance, bound) = (distance(&latents, &network.golden()), bound(build.dtype));
         let name = network.name;
@@ -95,31 +104,34 @@ const fn bound(dtype: DType) -> f64 {
     }
 }
 
-fn latents<B: Ops>(config: &Config, device: B::Device, build: Build) -> Result<Vec<f32>, Error> {
+fn latents<B: Ops>(network: &Network, device: B::Device, build: Build) -> Result<Vec<f32>, Error> {
+    let config = (network.config)();
     let build = Build {
         tiling: false,
         slicing: false,
         ..build
     };
-    let mut encoder = open::encoder::<B>(config, Weights::seeded(Seeded::Uniform), device, build)?;
-    Ok(encoder.encode(&picture())?.mean)
+    let weights = Weights::seeded(Seeded::Uniform);
+    let mut encoder = open::encoder::<B>(&config, weights, device, build)?;
+    Ok(encoder.encode(&pixels(network.frames))?.mean)
 }
 
-/// Smooth, with an edge, and a different one in each channel.
-fn picture() -> Pixels {
+/// Smooth, with an edge, a different one in each channel, and drifting from frame to frame.
+fn pixels(frames: usize) -> Pixels {
     let [height, width] = SIDES;
     let value = |at: usize| {
-        let (y, x, colour) = (at / 3 / width, at / 3 % width, at % 3);
+        let (line, x, colour) = (at / 3 / width, at / 3 % width, at % 3);
+        let (y, x) = (line % height, x + 5 * (line / height));
         let slope = (y * (2 + colour) + x * (4 - colour)) % 256;
         let edge = if x * (colour + 1) > y { 96 } else { 0 };
         (slope / 2 + edge) as u8
     };
     Pixels {
         batch: 1,
-        frames: 1,
+        frames,
         height,
         width,
-        data: PixelData::Rgb8((0..height * width * 3).map(value).collect()),
+        data: PixelData::Rgb8((0..frames * height * width * 3).map(value).collect()),
     }
 }
 
@@ -162,6 +174,23 @@ fn dc() -> Config {
     }))
 }
 
+/// Convolutions over time, frames that fold into one, layers that look at single pixels.
+fn wan() -> Config {
+    config(json!({
+        "_class_name": "AutoencoderKLWan",
+        "base_dim": 32,
+        "z_dim": 4,
+        "dim_mult": [1, 2, 2],
+        "num_res_blocks": 1,
+        "temperal_downsample": [false, true],
+        "is_residual": true,
+        "patch_size": 2,
+        "in_channels": 12,
+        "latents_mean": [0.0, 0.0, 0.0, 0.0],
+        "latents_std": [1.0, 1.0, 1.0, 1.0],
+    }))
+}
+
 fn config(json: serde_json::Value) -> Config {
     Config::parse(&json, "the self-test".as_ref()).expect("these configs are ours")
 }
@@ -185,8 +214,8 @@ mod tests {
     #[test]
     fn the_cpu_passes_in_every_dtype() {
         if env::var_os("PREHEAT_BLESS").is_some() {
-            for (file, config) in [("kl.f32", kl()), ("dc.f32", dc())] {
-                let latents = latents::<test::Backend>(&config, test::Device, BUILD).unwrap();
+            for (network, file) in NETWORKS.iter().zip(["kl.f32", "dc.f32", "wan.f32"]) {
+                let latents = latents::<test::Backend>(network, test::Device, BUILD).unwrap();
                 let bytes: Vec<u8> = latents.iter().flat_map(|v| v.to_le_bytes()).collect();
                 let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/self_test");
                 fs::write(dir.join(file), bytes).unwrap();
@@ -206,8 +235,7 @@ mod tests {
             ..BUILD
         };
         for network in NETWORKS {
-            let config = (network.config)();
-            let latents = latents::<test::Backend>(&config, test::Device, build).unwrap();
+            let latents = latents::<test::Backend>(&network, test::Device, build).unwrap();
             let (name, golden) = (network.name, network.golden());
             let distance = distance(&latents, &golden);
             assert!(distance > 100.0 * bound(DType::F32), "{name}: {distance:e}");

@@ -22,7 +22,7 @@ const QUEUE_BYTES: usize = 1 << 30;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A model to serve, and its name; may be repeated. SOURCE is a directory in the diffusers
-    /// layout, `builtin:tiny` (untrained, for trying things out), or
+    /// layout, `builtin:tiny` or, for clips, `builtin:wan` (untrained, for trying things out), or
     /// `synthetic[:channels=N,temporal-compression=N,ms-per-megapixel=N,version=N]` (no weights at
     /// all)
     #[arg(

@@ -3,9 +3,9 @@
 Started with the model, the dtype, the device, and `eager` or `compiled`. Says `ready VERSIONS`; then
 answers lines:
 
-- `time SIDE BATCH CALLS`: encodes CALLS batches, and answers with the seconds that they took;
-- `distances SIDE BATCH FOLDER`: encodes the bytes in FOLDER/pixels ([BATCH, SIDE, SIDE, 3]) in f32 and
-  in its own dtype, and answers with the relative L2 distances from the former of FOLDER/latents
+- `time SIDE BATCH FRAMES CALLS`: encodes CALLS batches, and answers with the seconds that they took;
+- `distances SIDE BATCH FRAMES FOLDER`: encodes the bytes in FOLDER/pixels ([BATCH, FRAMES, SIDE, SIDE, 3])
+  in f32 and in its own dtype, and answers with the relative L2 distances from the former of FOLDER/latents
   (means, f32) and of the latter.
 """
 
@@ -25,6 +25,8 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 def load(model):
     if model == "builtin:tiny":
         return diffusers.AutoencoderTiny()
+    if model == "builtin:wan":
+        return diffusers.AutoencoderKLWan(base_dim=8, num_res_blocks=1)
     folder = pathlib.Path(model)
     if not (folder / "config.json").exists():
         folder = folder / "vae"
@@ -44,8 +46,8 @@ def mean(encoded):
 def main():
     model, dtype, device, mode = sys.argv[1], DTYPES[sys.argv[2]], sys.argv[3], sys.argv[4]
     original = load(model).eval().to(device)
-    frames = any(p.ndim == 5 for p in original.parameters())
-    layout = {} if frames else {"memory_format": torch.channels_last}
+    clips = any(p.ndim == 5 for p in original.parameters())
+    layout = {} if clips else {"memory_format": torch.channels_last}
     vae = copy.deepcopy(original).to(dtype).to(**layout)
     encode = torch.compile(vae.encode) if mode == "compiled" else vae.encode
 
@@ -54,10 +56,16 @@ def main():
             torch.cuda.synchronize()
 
     def laid_out(x):
-        return x.unsqueeze(2) if frames else x.to(**layout)
+        """Of [batch, 3, frames, side, side] what the model takes."""
+        if clips:
+            return x
+        if x.shape[2] > 1:
+            sys.exit(f"{type(original).__name__} encodes images: leave out --frames")
+        return x.squeeze(2).to(**layout)
 
-    def timed(side, batch, calls):
-        x = laid_out(torch.rand(batch, 3, side, side, device=device).mul(2).sub(1).to(dtype))
+    def timed(side, batch, frames, calls):
+        x = torch.rand(batch, 3, frames, side, side, device=device)
+        x = laid_out(x.mul(2).sub(1).to(dtype))
         finish()
         start = time.perf_counter()
         for _ in range(calls):
@@ -65,12 +73,12 @@ def main():
         finish()
         return time.perf_counter() - start
 
-    def distances(side, batch, folder):
+    def distances(side, batch, frames, folder):
         folder = pathlib.Path(folder)
-        pixels = np.fromfile(folder / "pixels", np.uint8).reshape(batch, side, side, 3)
-        x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255 * 2 - 1
+        pixels = np.fromfile(folder / "pixels", np.uint8).reshape(batch, frames, side, side, 3)
+        x = torch.from_numpy(pixels).to(device).permute(0, 4, 1, 2, 3).float() / 255 * 2 - 1
         with torch.backends.cudnn.flags(allow_tf32=False):
-            right = mean(original.encode(x.unsqueeze(2) if frames else x))
+            right = mean(original.encode(x if clips else x.squeeze(2)))
         theirs = mean(vae.encode(laid_out(x.to(dtype))))
         ours = torch.from_numpy(np.fromfile(folder / "latents", np.float32)).reshape(right.shape)
         return [((x - right).norm() / right.norm()).item() for x in (ours, theirs)]
@@ -80,11 +88,12 @@ def main():
     print(f"ready {versions}, {where}", flush=True)
     with torch.no_grad():
         for line in sys.stdin:
-            what, side, batch, rest = line.split(maxsplit=3)
+            what, side, batch, frames, rest = line.split(maxsplit=4)
+            shape = int(side), int(batch), int(frames)
             if what == "time":
-                print(timed(int(side), int(batch), int(rest)), flush=True)
+                print(timed(*shape, int(rest)), flush=True)
             else:
-                print(*distances(int(side), int(batch), rest.strip()), flush=True)
+                print(*distances(*shape, rest.strip()), flush=True)
 
 
 main()

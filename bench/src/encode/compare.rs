@@ -51,11 +51,11 @@ impl Torch {
         Ok(this)
     }
 
-    /// Time to encode `images` of a case.
+    /// Time to encode `images`, or clips, of a case.
     pub(super) fn run(&mut self, case: &Case, images: usize) -> anyhow::Result<Duration> {
         let calls = images.div_ceil(case.batch);
-        writeln!(self.calls, "time {} {} {calls}", case.size, case.batch)
-            .context("calling Python")?;
+        let (size, batch, frames) = (case.size, case.batch, case.pixels.frames);
+        writeln!(self.calls, "time {size} {batch} {frames} {calls}").context("calling Python")?;
         let seconds = self.answer()?;
         let seconds = seconds
             .parse()
@@ -74,8 +74,10 @@ impl Torch {
         fs::write(&pixels, bytes).context("writing the pixels")?;
         let ours: Vec<u8> = ours.iter().flat_map(|v| v.to_le_bytes()).collect();
         fs::write(&latents, ours).context("writing the latents")?;
-        let (size, batch, folder) = (case.size, case.batch, folder.path().display());
-        writeln!(self.calls, "distances {size} {batch} {folder}").context("calling Python")?;
+        let (size, batch, frames) = (case.size, case.batch, case.pixels.frames);
+        let folder = folder.path().display();
+        writeln!(self.calls, "distances {size} {batch} {frames} {folder}")
+            .context("calling Python")?;
         let answer = self.answer()?;
         let distances: Result<Vec<f64>, _> = answer.split(' ').map(str::parse).collect();
         let distances = distances.with_context(|| format!("Python answered `{answer}`"))?;

@@ -1,4 +1,4 @@
-//! The same images through a loader and a replica, for comparison with plain encode calls.
+//! The same images or clips through a loader and a replica, for comparison with plain encode calls.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use preheat_client::{Config, DataLoader};
 use tempfile::TempDir;
 
 use super::{Args, Case};
-use crate::{photos, replica::Replica};
+use crate::{clips, photos, replica::Replica};
 
 /// A replica with one model, and photos enough for one measurement.
 pub(super) struct ThroughLoader {
@@ -16,6 +16,8 @@ pub(super) struct ThroughLoader {
     size: u32,
     batch: u32,
     images: usize,
+    /// Of a clip; empty for photos.
+    frames: Vec<u32>,
 }
 
 /// One replica per case, each with the case's batch as its device batch. Idle ones cost nothing.
@@ -30,9 +32,13 @@ impl ThroughLoader {
     fn start(args: &Args, case: &Case) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("creating a temporary folder")?;
         // No more, or the replica would still be at work in somebody else's turn.
-        photos::unpack(folder.path(), case.images)?;
+        if args.frames > 1 {
+            clips::unpack_videos(folder.path(), case.images)?;
+        } else {
+            photos::unpack(folder.path(), case.images)?;
+        }
         let batch = u32::try_from(case.batch).context("batch")?;
-        let pixels = u64::from(case.size).pow(2) * u64::from(batch);
+        let pixels = u64::from(case.size).pow(2) * u64::from(batch) * args.frames as u64;
         let options = [
             "--model".to_owned(),
             format!("vae={}", args.model),
@@ -49,6 +55,10 @@ impl ThroughLoader {
             size: case.size,
             batch,
             images: case.images,
+            frames: match args.frames {
+                1 => Vec::new(),
+                frames => vec![u32::try_from(frames).context("frames")?],
+            },
         };
         // Page faults and caches of the first calls are nobody's rate.
         this.measure(1)?;
@@ -68,10 +78,11 @@ impl ThroughLoader {
             target_area: u64::from(self.size).pow(2),
             bucket_step: 8,
             max_aspect: 1.0,
+            frames: self.frames.clone(),
             // One request a batch, so that the replica sees the batches that were asked for.
             chunk_items: Some(self.batch),
             chunk_pixels: Some(u64::MAX),
-            index: Some(self.folder.path().join("photos.index")),
+            index: Some(self.folder.path().join("samples.index")),
             ..Config::new(self.folder.path(), self.replica.endpoint(), "vae")
         })?;
         for taken in 0..batches {

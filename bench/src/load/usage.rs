@@ -9,6 +9,8 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// The part of that in the kernel.
     pub(crate) system: Duration,
+    /// User and system time of processes that it started, once they have ended.
+    pub(crate) children: Duration,
     /// Resident memory, in bytes.
     pub(crate) resident: u64,
 }
@@ -41,17 +43,21 @@ impl Process {
     }
 
     /// The fields behind the name, which may itself hold blanks and brackets: state first, then 10
-    /// others, user and system time in ticks, 8 others, resident pages.
+    /// others, user and system time in ticks, the same of children, 6 others, resident pages.
     fn parse(stat: &str, ticks: u64, page: u64) -> Self {
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         let time = |count: u64| Duration::from_secs_f64(count as f64 / ticks.max(1) as f64);
+        let children = number(13)
+            .zip(number(14))
+            .map_or(0, |(user, system)| user + system);
         match (fields.first(), number(11), number(12), number(21)) {
             (Some(&("Z" | "X")), ..) => Self::Ended,
             (Some(_), Some(user), Some(system), Some(pages)) => Self::Alive(Usage {
                 cpu: time(user + system),
                 system: time(system),
+                children: time(children),
                 resident: pages * page,
             }),
             _ => Self::Unknown,
@@ -73,11 +79,12 @@ mod tests {
 
     #[test]
     fn reads_what_the_system_writes() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4 5 0 0 0 150 50 0 0 20 0 9 0 99 4096000 1000 \
+        let stat = "7 (a) b) S 1 7 7 0 -1 4 5 0 0 0 150 50 30 10 20 0 9 0 99 4096000 1000 \
                     184467 1 1";
         let usage = Usage {
             cpu: Duration::from_secs(2),
             system: Duration::from_millis(500),
+            children: Duration::from_millis(400),
             resident: 4_096_000,
         };
         assert_eq!(Process::parse(stat, 100, 4096), Process::Alive(usage));

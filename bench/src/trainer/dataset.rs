@@ -1,4 +1,4 @@
-//! What is trained on: a folder that is there, or photos of about a size in bytes.
+//! What is trained on: a folder that is there, or photos of about a size in bytes, or videos.
 
 use std::{
     fs,
@@ -17,25 +17,36 @@ const FOLDER: usize = 1000;
 /// Bytes by which the photos of a size differ, at most, as a share of it.
 const SPREAD: usize = 20;
 
-/// A folder of photos; made ones go with it.
-pub(super) struct Photographs {
+/// A folder of photos or videos; made ones go with it.
+pub(super) struct Samples {
     pub(super) folder: PathBuf,
     pub(super) about: String,
     _made: Option<TempDir>,
 }
 
-impl Photographs {
+impl Samples {
     /// # Errors
     /// Where there is no room for them.
     pub(super) fn open(args: &Args) -> anyhow::Result<Self> {
         if let Some(folder) = &args.dataset {
+            let what = match args.film.frames.is_empty() {
+                true => "photos",
+                false => "videos",
+            };
             return Ok(Self {
-                about: format!("the photos in {}", folder.display()),
+                about: format!("the {what} in {}", folder.display()),
                 folder: folder.clone(),
                 _made: None,
             });
         }
         let made = tempfile::tempdir().context("creating a temporary folder")?;
+        if !args.film.frames.is_empty() {
+            return Ok(Self {
+                about: args.film.make(made.path())?,
+                folder: made.path().to_owned(),
+                _made: Some(made),
+            });
+        }
         let bytes = (args.photo_kib as usize) << 10;
         // Of several sizes around the one asked for, so that no two batches have the same bytes.
         let sizes = [bytes - bytes / SPREAD, bytes, bytes + bytes / SPREAD];
@@ -55,12 +66,14 @@ impl Photographs {
     }
 }
 
-fn write(folder: &Path, photos: &[Photo], count: usize) -> anyhow::Result<()> {
+pub(super) fn progress(count: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:22} {bar:32} {pos}/{len}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let progress = ProgressBar::new(count as u64)
-        .with_style(style)
-        .with_prefix("writing photos");
+    ProgressBar::new(count).with_style(style).with_prefix(what)
+}
+
+fn write(folder: &Path, photos: &[Photo], count: usize) -> anyhow::Result<()> {
+    let progress = progress(count as u64, "writing photos");
     for (number, photo) in photos.iter().cycle().take(count).enumerate() {
         let folder = folder.join(format!("{:03}", number / FOLDER));
         if number % FOLDER == 0 {
@@ -91,7 +104,7 @@ mod tests {
             "8",
         ];
         let args = super::super::tests::parse(&typed).unwrap();
-        let photos = Photographs::open(&args).unwrap();
+        let photos = Samples::open(&args).unwrap();
         let spec = &args.specs("", &photos.folder)[0];
         let dataset = Dataset::open(&spec.config(), BadSamples::Fail, &|_| ()).unwrap();
         assert_eq!(dataset.len(), 50);

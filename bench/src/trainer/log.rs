@@ -33,6 +33,8 @@ pub(super) struct RankLog {
     pub(super) resident: u64,
     /// Processor time when the measured time began and at its last step.
     pub(super) cpu: [Duration; 2],
+    /// The part of it that was FFmpeg's, in processes that have ended.
+    pub(super) decoding: [Duration; 2],
     /// What the system counted over about the same time.
     pub(super) usage: Option<[Usage; 2]>,
     /// Images that its steps took within it.
@@ -89,9 +91,10 @@ impl Log {
     pub(super) fn beat(&mut self, beat: Beat, steps: &[Step], warm_up: Duration) {
         let begins = self.begun.is_none() && beat.at >= warm_up;
         for (rank, step) in self.ranks.iter_mut().zip(steps) {
-            (rank.cpu[1], rank.stock[1]) = (step.cpu, step.stock());
+            let now = (step.cpu, step.decoding, step.stock());
+            (rank.cpu[1], rank.decoding[1], rank.stock[1]) = now;
             if begins {
-                (rank.cpu[0], rank.stock[0]) = (step.cpu, step.stock());
+                (rank.cpu[0], rank.decoding[0], rank.stock[0]) = now;
             } else if self.begun.is_some() {
                 rank.images += step.ids.len() as u64;
             }

@@ -23,6 +23,8 @@ pub(super) struct Spec {
     pub(super) world_size: u32,
     pub(super) global_batch: u32,
     pub(super) target_area: u64,
+    /// Of clips; empty for images.
+    pub(super) frames: Vec<u32>,
     pub(super) window_bytes: u64,
     pub(super) batches_ahead: u32,
     /// How long a step computes.
@@ -50,6 +52,7 @@ impl Spec {
             world_size: self.world_size,
             global_batch: self.global_batch,
             target_area: self.target_area,
+            frames: self.frames.clone(),
             window_bytes: self.window_bytes,
             max_batches_ahead: self.batches_ahead,
             index: self.index.clone(),
@@ -92,8 +95,10 @@ pub(super) struct Step {
     pub(super) waited: Duration,
     /// How long it computed then.
     pub(super) computed: Duration,
-    /// User and system time of the process since its start.
+    /// User and system time of the process since its start, and of those that it started.
     pub(super) cpu: Duration,
+    /// The part of it that was FFmpeg's, in processes that have ended.
+    pub(super) decoding: Duration,
     /// Batches that were complete when it came to take one.
     pub(super) ready: u64,
     /// Bytes that the window held then.

@@ -75,13 +75,15 @@ fn train(
         thread::sleep((begun + steps.next()).saturating_duration_since(Instant::now()));
         let computed = begun.elapsed();
         drop(taken.latents);
+        let decoding = cpu::of_ended_children();
         let step = Step {
             epoch: taken.epoch,
             step: taken.step,
             ids: taken.ids,
             waited: begun - asked,
             computed,
-            cpu: cpu::of_this_process(),
+            cpu: cpu::of_this_process() + decoding,
+            decoding,
             ready,
             held,
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Args,
     crew::Ran,
+    film::Unit,
     log::{Log, RankLog},
     protocol::Spec,
     tally::{Pace, Ride, ratio},
@@ -16,13 +17,17 @@ const MIB: f64 = (1 << 20) as f64;
 const NONE: &str = "-";
 
 /// How the trainers went, one row each.
-pub(super) fn paces(report: &mut Report, title: &str, rows: &[(String, &Spec, &Log)]) {
+pub(super) fn paces(
+    report: &mut Report,
+    unit: &Unit,
+    (title, rows): (&str, &[(String, &Spec, &Log)]),
+) {
     let columns = [
         "trainer",
         "step, ms",
         "steps",
         "steps/s",
-        "images/s",
+        unit.per_second,
         "stall, %",
         "in the warm-up, s",
         "wait p50, ms",
@@ -50,7 +55,12 @@ pub(super) fn paces(report: &mut Report, title: &str, rows: &[(String, &Spec, &L
 
 /// What the ranks' processes used, one row each.
 pub(super) fn processes(report: &mut Report, args: &Args, specs: &[Spec], ran: &Ran) {
-    let mut columns = vec!["rank", "CPU, ms/image"];
+    let cpu = format!("CPU, {}", args.film.unit().milliseconds);
+    let mut columns = vec!["rank", &cpu];
+    let clips = !args.film.frames.is_empty();
+    if clips {
+        columns.push("of it FFmpeg, %");
+    }
     if args.cpu {
         columns.extend(["of it in the kernel, %", "cores busy"]);
     }
@@ -71,6 +81,10 @@ pub(super) fn processes(report: &mut Report, args: &Args, specs: &[Spec], ran: &
             format!("{}.{}", spec.trainer, spec.rank).into(),
             cpu.map_or(NONE.into(), milliseconds),
         ];
+        if clips {
+            let spent = |times: [Duration; 2]| times[1].saturating_sub(times[0]).as_secs_f64();
+            row.push((100.0 * ratio(spent(rank.decoding), spent(rank.cpu))).into());
+        }
         if args.cpu {
             row.extend(split(rank, log));
         }

@@ -6,6 +6,7 @@
 mod arrows;
 mod bad_samples;
 mod browser;
+mod clips;
 mod demo;
 mod failover;
 mod fleet;

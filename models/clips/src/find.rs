@@ -74,7 +74,9 @@ impl Ffmpeg {
         &self.found.version
     }
 
-    pub(crate) fn ffmpeg(&self) -> &Path {
+    /// Where its `ffmpeg` is, for programs that make videos.
+    #[must_use]
+    pub fn ffmpeg(&self) -> &Path {
         &self.found.ffmpeg
     }
 

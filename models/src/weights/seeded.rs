@@ -1,4 +1,4 @@
-//! Weights made in code, for `builtin:tiny` and for the self-test.
+//! Weights made in code, for `builtin:tiny`, `builtin:wan` and for the self-test.
 //!
 //! Only integer and exactly rounded arithmetic is used: the weights, and so the fingerprint, are the
 //! same on every machine.
@@ -16,6 +16,9 @@ pub(crate) enum Seeded {
         /// Gain of that convolution.
         last_gain: f32,
     },
+    /// The same for AutoencoderKLWan, whose norms set the scales: kernels blur time as well, and see most
+    /// of the latest frame.
+    ClipBlurs,
     /// For every family: uniform, of about unit gain.
     Uniform,
 }
@@ -34,6 +37,12 @@ impl Seeded {
             bits / (1_u32 << 23) as f32 - 1.0
         };
         match self {
+            Self::ClipBlurs if name.ends_with(".gamma") => vec![1.0; shape.iter().product()],
+            Self::ClipBlurs => blurs(
+                shape,
+                (1.0, &blur_of(shape.get(2..).unwrap_or_default())),
+                uniform,
+            ),
             Self::Uniform => uniform_weights(name, shape, uniform),
             Self::Blurs { last, last_gain } => {
                 let gain = match name {
@@ -41,25 +50,43 @@ impl Seeded {
                     _ if name.contains(".conv.4.") => 0.7,
                     _ => 2.4,
                 };
-                blurs(shape, gain, uniform)
+                blurs(shape, (gain, &BLUR), uniform)
             }
         }
     }
 }
 
 /// So that the scale of activations stays about the same from layer to layer.
-fn blurs(shape: &[usize], gain: f32, mut uniform: impl FnMut() -> f32) -> Vec<f32> {
+fn blurs(
+    shape: &[usize],
+    (gain, blur): (f32, &[f32]),
+    mut uniform: impl FnMut() -> f32,
+) -> Vec<f32> {
     let [outputs, inputs, ..] = *shape else {
         return (0..shape[0]).map(|_| 0.1 * uniform()).collect();
     };
     let gain = gain / (inputs as f32).sqrt();
-    let mut weight = Vec::with_capacity(outputs * inputs * 9);
+    let mut weight = Vec::with_capacity(outputs * inputs * blur.len());
     for _ in 0..outputs * inputs {
         let mix = uniform();
         let tap = |blur: &f32| gain * (blur * mix + 0.1 * uniform());
-        weight.extend(BLUR.iter().map(tap));
+        weight.extend(blur.iter().map(tap));
     }
     weight
+}
+
+/// The blur of a kernel: over time, over the picture, over both, or over nothing.
+fn blur_of(kernel: &[usize]) -> Vec<f32> {
+    let time = match kernel {
+        [3, _, _] => &TIME[..],
+        _ => &[1.0],
+    };
+    let picture = match kernel {
+        [.., 3, 3] => &BLUR[..],
+        _ => &[1.0],
+    };
+    let both = |slice: &f32| picture.iter().map(|tap| slice * tap).collect::<Vec<_>>();
+    time.iter().flat_map(both).collect()
 }
 
 /// Scales of norms near 1, biases near 0, everything else of variance `1 / inputs`.
@@ -78,3 +105,6 @@ fn uniform_weights(name: &str, shape: &[usize], mut uniform: impl FnMut() -> f32
 const BLUR: [f32; 9] = [
     0.0625, 0.125, 0.0625, 0.125, 0.25, 0.125, 0.0625, 0.125, 0.0625,
 ];
+
+/// Oldest frame first.
+const TIME: [f32; 3] = [0.25, 0.25, 0.5];

@@ -15,6 +15,8 @@ mod hollow;
 mod image;
 #[cfg(feature = "cpu")]
 mod lengths;
+#[cfg(all(feature = "cpu", target_os = "linux"))]
+mod long_clip;
 #[cfg(feature = "cpu")]
 mod parity;
 mod posterior;

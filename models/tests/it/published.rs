@@ -82,17 +82,17 @@ fn weights(Listed { name, shape, .. }: &Listed) -> Vec<f32> {
     values.map(|x| x * spread + centre).collect()
 }
 
-/// The checkpoint of the golden, in the layout and with the writer of the real ones.
-fn full_size() -> TempDir {
+/// A checkpoint with the weights of the recipe, in the layout and with the writer of the real ones.
+pub(crate) fn full_size(model: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let config = folder("sd").join("config.json");
+    let config = folder(model).join("config.json");
     fs::copy(config, dir.path().join("config.json")).expect("copies");
     let bytes = |tensor: Listed| {
         let values = weights(&tensor);
         let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
         (tensor, bytes)
     };
-    let tensors: Vec<_> = listed("sd").into_iter().map(bytes).collect();
+    let tensors: Vec<_> = listed(model).into_iter().map(bytes).collect();
     let views = tensors.iter().map(|(tensor, bytes)| {
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).expect("fits");
         (tensor.name.as_str(), view)
@@ -114,7 +114,7 @@ fn stable_diffusion_at_full_size_is_as_in_diffusers() {
     ] {
         assert_eq!(values, golden[name].values, "{name} is not made alike");
     }
-    let dir = full_size();
+    let dir = full_size("sd");
     let mut encoder = encoder(dir.path());
     let moments = encoder.encode(&batch(&golden)).expect("encodes");
     let logvar = moments.logvar.expect("has a posterior");

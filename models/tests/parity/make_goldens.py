@@ -99,8 +99,9 @@ def normalise(model, z):
         mean, var = (b.reshape(1, -1, 1, 1) for b in (model.bn.running_mean, model.bn.running_var))
         return (z - mean) / torch.sqrt(var + c.batch_norm_eps)
     channel = lambda v: torch.as_tensor(v).reshape(1, -1, *[1] * (z.ndim - 2))
-    if hasattr(model, "latents_mean"):
-        mean, std = channel(model.latents_mean), channel(model.latents_std)
+    buffers = dict(model.named_buffers())
+    if "latents_mean" in buffers:
+        mean, std = (channel(buffers[name]) for name in ("latents_mean", "latents_std"))
         return (z - mean) * c.scaling_factor / std
     if c.get("latents_mean") is not None and c.get("latents_std") is not None:
         scale = c.get("scaling_factor", 1.0) or 1.0

@@ -165,7 +165,7 @@ fn an_epoch_completes_by_the_policy() {
     assert_eq!(skipped.iter().filter(|sample| sample.valid).count(), 7);
     let substituted = epoch(BadSamples::Substitute);
     assert_eq!(substituted.len(), 10);
-    assert!(substituted.iter().filter(bad).next().is_none());
+    assert!(substituted.iter().find(bad).is_none());
     let stand_ins = substituted.iter().filter_map(|sample| sample.substitute_of);
     assert_eq!(
         stand_ins.collect::<std::collections::BTreeSet<_>>().len(),
