@@ -83,7 +83,7 @@ pub(super) fn report(args: &Args, cases: &[Case], lanes: &[Lane]) -> Report {
     }
     if args.through_loader {
         report.note(
-            "loader: images/s that a loader in this process gets from a replica in another, from \
+            "loader: what a loader in this process gets from a replica in another, from \
              files to latents; ours: plain encode calls on ready pixels in this process. Ratios are \
              medians of the rounds' ratios.",
         );

@@ -38,11 +38,10 @@ impl Seeded {
         };
         match self {
             Self::ClipBlurs if name.ends_with(".gamma") => vec![1.0; shape.iter().product()],
-            Self::ClipBlurs => blurs(
-                shape,
-                (1.0, &blur_of(shape.get(2..).unwrap_or_default())),
-                uniform,
-            ),
+            Self::ClipBlurs => {
+                let blur = blur_of(shape.get(2..).unwrap_or_default());
+                blurs(shape, (1.0, &blur, 0.01), uniform)
+            }
             Self::Uniform => uniform_weights(name, shape, uniform),
             Self::Blurs { last, last_gain } => {
                 let gain = match name {
@@ -50,16 +49,17 @@ impl Seeded {
                     _ if name.contains(".conv.4.") => 0.7,
                     _ => 2.4,
                 };
-                blurs(shape, (gain, &BLUR), uniform)
+                blurs(shape, (gain, &BLUR, 0.1), uniform)
             }
         }
     }
 }
 
-/// So that the scale of activations stays about the same from layer to layer.
+/// So that the scale of activations stays about the same from layer to layer. Kernels are the blur, and
+/// `noise` of its own for each of their values.
 fn blurs(
     shape: &[usize],
-    (gain, blur): (f32, &[f32]),
+    (gain, blur, noise): (f32, &[f32], f32),
     mut uniform: impl FnMut() -> f32,
 ) -> Vec<f32> {
     let [outputs, inputs, ..] = *shape else {
@@ -69,7 +69,7 @@ fn blurs(
     let mut weight = Vec::with_capacity(outputs * inputs * blur.len());
     for _ in 0..outputs * inputs {
         let mix = uniform();
-        let tap = |blur: &f32| gain * (blur * mix + 0.1 * uniform());
+        let tap = |blur: &f32| gain * (blur * mix + noise * uniform());
         weight.extend(blur.iter().map(tap));
     }
     weight
@@ -107,4 +107,4 @@ const BLUR: [f32; 9] = [
 ];
 
 /// Oldest frame first.
-const TIME: [f32; 3] = [0.25, 0.25, 0.5];
+const TIME: [f32; 3] = [0.1, 0.2, 0.7];
