@@ -30,7 +30,10 @@ struct Videos {
     ffmpeg: Ffmpeg,
 }
 
-const VIDEOS: [(&str, Codec, (u32, u32), u32, u16); 8] = [
+/// Name, codec, frames a second as a fraction, frames, and degrees by which the file says to turn them.
+type Spec = (&'static str, Codec, (u32, u32), u32, u16);
+
+const VIDEOS: [Spec; 8] = [
     ("a.mp4", Codec::H264, (25, 1), 40, 0),
     ("b.mp4", Codec::H264, (30, 1), 60, 90),
     ("c.mp4", Codec::H264, (60, 1), 100, 180),
