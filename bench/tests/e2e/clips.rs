@@ -1,7 +1,11 @@
 //! Clips from real files, through FFmpeg, real loaders and real replicas: frames carry their numbers,
 //! which are read in what the encoder was given.
 
-use std::{collections::BTreeSet, fs, thread};
+use std::{
+    collections::BTreeSet,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use preheat_bench::replica::Replica;
 use preheat_client::{
@@ -22,6 +26,9 @@ use crate::{latent, replica, replica_at, run};
 const RATE: u32 = 12;
 /// Containers round timestamps to milliseconds.
 const TICK: f64 = 1.1e-3;
+
+/// How long a call may be in coming, where FFmpeg has the next clips.
+const CALL_WAIT: Duration = Duration::from_secs(10);
 
 /// Videos of several codecs, containers, rates and rotations, as far as this FFmpeg can make them; none
 /// without FFmpeg. And their rates, by file name.
@@ -218,6 +225,11 @@ fn clips_survive_the_death_of_their_replica() {
         };
         batches.push(batch);
         if batches.len() % 3 == 1 {
+            // Not while the next clips are all with FFmpeg, unless there are none.
+            let since = Instant::now();
+            while loader.stats().bytes_in_flight == 0 && since.elapsed() < CALL_WAIT {
+                thread::yield_now();
+            }
             replica.take().unwrap().kill();
             replica = Some(replica_at(model, &address));
         }

@@ -104,7 +104,7 @@ def test_videos_are_decoded_here(load, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("changes", "said"),
     [
         ({"frames": 5, "fps": "x"}, "`fps` is 'x', must be frames a second"),
         ({"frames": 5, "fps": 24, "stride": 2}, "`stride` is given, and so is `fps`"),
@@ -115,7 +115,7 @@ def test_videos_are_decoded_here(load, tmp_path):
         ({"frames": "many"}, "a number of frames"),
     ],
 )
-def test_what_makes_no_sense_is_named(load, options, said):
+def test_what_makes_no_sense_is_named(load, changes, said):
     with pytest.raises(preheat.ConfigError) as error:
-        load(**options)
+        load(**changes)
     assert said in str(error.value)
