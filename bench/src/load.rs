@@ -32,6 +32,7 @@ pub(crate) mod typed;
 pub(crate) mod usage;
 
 use client::Client;
+use outcome::Outcome;
 use photo::Photos;
 use request::Asked;
 use session::Session;
@@ -85,6 +86,10 @@ pub struct Args {
     /// Photos of a call.
     #[arg(long, value_name = "N", default_value = "16", value_parser = items())]
     items: usize,
+    /// Send clips of so many frames instead, each made of one photo again and again: --items then counts
+    /// clips, and so does every figure of images.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = frames())]
+    frames: u32,
     /// Output sizes: sides of squares or WIDTHxHEIGHT in pixels, with weights: 512:3,1024x768:1. A
     /// call has one.
     #[arg(
@@ -153,6 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         let target = args.to.target(replica.as_ref()).await?;
         let asked = Asked {
             items: args.items,
+            frames: args.frames,
             dtype: args.dtype,
             posterior: args.posterior,
             timeout: args.timeout(),
@@ -169,6 +175,16 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let found = table::find(&outcomes, args.p99_limit);
     let mut report = table::report(&outcomes, found, args.p99_limit);
     report.note(format!("Sent: {sent}. Photos: {}.", photos.about));
+    if args.frames > 1 {
+        let frames = f64::from(args.frames);
+        let best = outcomes.iter().map(Outcome::goodput).fold(0.0, f64::max);
+        report.figure("most clips in a second", best, "clips/s");
+        report.figure("that is in frames", best * frames, "frames/s");
+        if let [size] = &args.size[..] {
+            let pixels = best * frames * size.size.area() as f64;
+            report.figure("that is in pixels times frames", pixels / 1e6, "Mpixel/s");
+        }
+    }
     if let (Some(path), Some(file)) = (&args.csv, csv) {
         csv::write(&outcomes, path, file)?;
     }
@@ -193,8 +209,12 @@ fn describe(client: &Client, photos: &Photos) -> String {
     }
     let model = &client.target.model;
     format!(
-        "{} photos a call at {}, {:.0} KiB each, to {} ({} on {})",
+        "{} {} a call at {}, {:.0} KiB each, to {} ({} on {})",
         client.calls[0].ids.len(),
+        match client.calls[0].asked.frames {
+            1 => "photos".to_owned(),
+            frames => format!("clips of {frames} photos"),
+        },
         sizes.join(", "),
         bytes as f64 / 1024.0 / photos.photos.len().max(1) as f64,
         model.name,
@@ -212,6 +232,10 @@ fn in_flight() -> impl clap::builder::TypedValueParser<Value = usize> {
     clap::value_parser!(u32)
         .range(1..=MOST_IN_FLIGHT)
         .map(|number| number as usize)
+}
+
+fn frames() -> impl clap::builder::TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=i64::from(limits::MAX_FRAMES))
 }
 
 fn items() -> impl clap::builder::TypedValueParser<Value = usize> {

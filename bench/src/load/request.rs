@@ -20,6 +20,8 @@ const CALLS: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) items: usize,
+    /// Frames of each of them; 1 for images.
+    pub(super) frames: u32,
     pub(super) dtype: DType,
     pub(super) posterior: Posterior,
     pub(super) timeout: Duration,
@@ -43,7 +45,8 @@ impl Prepared {
     pub(super) fn call(&self) -> Request<EncodeRequest> {
         let mut request = Request::new(self.request.clone());
         let needed_in = u64::try_from(self.asked.timeout.as_millis()).unwrap_or(u64::MAX);
-        let cost = self.size.area() * self.ids.len() as u64;
+        let frames = u64::from(self.asked.frames);
+        let cost = self.size.area() * frames * self.ids.len() as u64;
         let metadata = request.metadata_mut();
         metadata.insert(headers::COST_PIXELS, cost.into());
         metadata.insert(headers::NEEDED_IN_MS, needed_in.into());
@@ -67,6 +70,15 @@ pub(super) fn prepare(
         target.model.has_posterior || asked.posterior == Posterior::Mode,
         "the model `{}` has no posterior: use --posterior mode",
         target.model.name
+    );
+    let step = target.model.frame_step.max(1);
+    let over = (asked.frames - 1) % step;
+    ensure!(
+        over == 0,
+        "the model `{}` takes k * {step} + 1 frames: --frames {} or {}",
+        target.model.name,
+        asked.frames - over,
+        asked.frames - over + step
     );
     let usable: Vec<Vec<&Photo>> = sizes
         .iter()
@@ -101,28 +113,39 @@ pub(super) fn prepare(
 fn one(target: &Target, photos: &[&Photo], size: Size, asked: &Asked) -> anyhow::Result<Prepared> {
     let items: Vec<ItemMeta> = (0..)
         .zip(photos)
-        .map(|(id, photo)| item(id, photo.size, size).context("a photo that cannot cover"))
+        .map(|(id, photo)| {
+            let item = item(id, photo.size, size).context("a photo that cannot cover")?;
+            Ok(ItemMeta {
+                payloads: asked.frames,
+                ..item
+            })
+        })
         .collect::<anyhow::Result<_>>()?;
     let ids: Vec<u64> = items.iter().map(|item| item.id).collect();
     let meta = archive(&RequestMeta {
         width: size.width,
         height: size.height,
-        frames: 1,
+        frames: asked.frames,
         dtype: asked.dtype,
         posterior: asked.posterior,
         scale: Scale::Raw,
         items,
     })?;
-    let payloads: Vec<Bytes> = photos.iter().map(|photo| photo.bytes.clone()).collect();
+    let frames = |photo: &&Photo| std::iter::repeat_n(photo.bytes.clone(), asked.frames as usize);
+    let payloads: Vec<Bytes> = photos.iter().flat_map(frames).collect();
     let bytes = (meta.len() + payloads.iter().map(Bytes::len).sum::<usize>()) as u64;
-    let most = match target.limits.max_message_bytes {
-        0 => limits::MAX_MESSAGE_BYTES as u64,
-        most => most,
+    let most = match (
+        target.limits.max_message_bytes,
+        target.limits.max_request_bytes,
+    ) {
+        (_, most) if asked.frames > 1 && most > 0 => most,
+        (0, _) => limits::MAX_MESSAGE_BYTES as u64,
+        (most, _) => most,
     };
     // Room for the tags and lengths of everything.
     ensure!(
         bytes + limits::MAX_META_BYTES as u64 <= most,
-        "a call of {} photos has {:.1} MB, and a message takes {:.1}: lower --items or --bytes",
+        "a call of {} items has {:.1} MB, and a message takes {:.1}: lower --items or --bytes",
         photos.len(),
         bytes as f64 / 1e6,
         most as f64 / 1e6
@@ -134,6 +157,7 @@ fn one(target: &Target, photos: &[&Photo], size: Size, asked: &Asked) -> anyhow:
         1
     };
     let cell = model.spatial_compression;
+    let channels = twice * model.latent_channels;
     Ok(Prepared {
         request: EncodeRequest {
             meta_version: META_VERSION,
@@ -144,11 +168,13 @@ fn one(target: &Target, photos: &[&Photo], size: Size, asked: &Asked) -> anyhow:
         },
         ids,
         size,
-        shape: vec![
-            twice * model.latent_channels,
-            size.height / cell,
-            size.width / cell,
-        ],
+        shape: match asked.frames {
+            1 => vec![channels, size.height / cell, size.width / cell],
+            frames => {
+                let frames = (frames - 1) / model.temporal_compression.max(1) + 1;
+                vec![channels, frames, size.height / cell, size.width / cell]
+            }
+        },
         bytes,
         asked: asked.clone(),
     })

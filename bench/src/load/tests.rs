@@ -100,6 +100,35 @@ fn closed_and_open_loops_against_a_replica() {
 }
 
 #[test]
+fn clips_are_sent_and_counted_in_pixels_times_frames() {
+    let replica = replica(&["--model=vae=synthetic:temporal-compression=4"]);
+    let to = ["--endpoint", &replica.endpoint, "--closed=2"];
+    let report = load(&[&to[..], &["--frames=9"]].concat()).unwrap();
+    let row = &rows(&report, "What became of the calls")[0];
+    let count = |column: usize| row[column].as_f64().unwrap();
+    assert!(count(3) > 0.0, "{row}");
+    assert_eq!(count(1), count(3), "{row}");
+    let figures = report["figures"].as_array().unwrap();
+    let figure = |name: &str| {
+        let figure = figures.iter().find(|figure| figure["name"] == name);
+        figure.unwrap()["value"].as_f64().unwrap()
+    };
+    let [clips, frames, pixels] = [
+        "most clips in a second",
+        "that is in frames",
+        "that is in pixels times frames",
+    ]
+    .map(figure);
+    assert!((frames / clips - 9.0).abs() < 1e-9, "{report}");
+    assert!(
+        (pixels / frames - 64.0 * 64.0 / 1e6).abs() < 1e-9,
+        "{report}"
+    );
+    let said = load(&[&to[..], &["--frames=8"]].concat()).unwrap_err();
+    assert!(format!("{said:#}").contains("--frames 5 or 9"), "{said:#}");
+}
+
+#[test]
 fn refusals_are_counted_with_what_they_say() {
     // Room for one call of two 64x64: every second is refused.
     let small = [

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use preheat_clips::fixtures;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> (tempfile::TempDir, Value) {
@@ -46,4 +47,61 @@ fn encode_measures_in_process_and_through_a_loader() {
         row[3].as_f64().unwrap() > 0.0 && row[7].as_f64().unwrap() > 0.1,
         "{row:?}"
     );
+}
+
+#[test]
+fn the_demo_delivers_a_clip_of_every_video_in_both_epochs_and_draws_them() {
+    if fixtures::ffmpeg().is_none() {
+        return;
+    }
+    let (folder, json) = bench(&["demo", "--clips", "--size", "64", "--frames", "9"]);
+    let rows = json["tables"][0]["rows"].as_array().unwrap();
+    for row in rows {
+        let number = |column: usize| row[column].as_f64().unwrap();
+        assert_eq!(number(1), 8.0, "{row}");
+        assert!((number(3) - 9.0 * number(2)).abs() < 1e-6, "{row}");
+    }
+    assert_eq!(rows.len(), 2);
+    let sheet = image::open(folder.path().join("preheat-demo.png")).unwrap();
+    let sheet = sheet.into_rgb8();
+    let colours: std::collections::BTreeSet<_> = sheet.pixels().map(|pixel| pixel.0).collect();
+    assert!(colours.len() > 10_000, "only {} colours", colours.len());
+}
+
+#[test]
+fn encode_measures_clips() {
+    if fixtures::ffmpeg().is_none() {
+        return;
+    }
+    let clips = ["encode", "--model", "builtin:wan", "--frames", "5"];
+    let small = [
+        "--size", "64", "--batch", "2", "--rounds", "1", "--images", "4",
+    ];
+    let (_folder, json) = bench(&[&clips[..], &small, &["--through-loader"]].concat());
+    assert_eq!(json["tables"][0]["columns"][3], "clips/s");
+    let row = json["tables"][0]["rows"][0].as_array().unwrap();
+    let number = |column: usize| row[column].as_f64().unwrap();
+    assert!(number(3) > 0.0 && number(7) > 0.0, "{row:?}");
+    assert!((number(6) - 5.0 * number(3)).abs() < 1e-6, "{row:?}");
+}
+
+#[test]
+fn coarser_jpegs_change_latents_more() {
+    if fixtures::ffmpeg().is_none() {
+        return;
+    }
+    let clips = ["encode", "--model", "builtin:wan", "--frames", "5"];
+    let (_folder, json) = bench(&[&clips[..], &["--size", "96", "--jpeg", "95,75,30"]].concat());
+    let rows = json["tables"][0]["rows"].as_array().unwrap();
+    let column = |at: usize| {
+        let value = |row: &Value| row[at].as_f64().or_else(|| row[at].as_str()?.parse().ok());
+        rows.iter()
+            .map(|row| value(row).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(column(3), [95.0, 75.0, 30.0]);
+    let (bytes, change) = (column(4), column(6));
+    assert!(bytes.is_sorted_by(|a, b| a > b), "{bytes:?}");
+    assert!(change.is_sorted_by(|a, b| a < b), "{change:?}");
+    assert!(change[0] > 0.0 && change[2] < 1.0, "{change:?}");
 }
