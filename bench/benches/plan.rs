@@ -4,8 +4,10 @@
 //! memory is not warmed or hidden by having made it. `PREHEAT_PLAN_SAMPLES` takes another number.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     hint::black_box,
+    io,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -23,6 +25,8 @@ const SHARD: usize = 10_000;
 const GLOBAL_BATCH: u32 = 2048;
 /// Set in the process that lays out: where.
 const LAY_OUT: &str = "PREHEAT_PLAN_LAY_OUT";
+/// The dataset's index that a layout belongs to, as a name.
+const INDEX: &str = "index";
 /// What opening and resuming may take.
 const OPEN: (Duration, u64) = (Duration::from_millis(50), 64 << 20);
 const RESUME: Duration = Duration::from_millis(1);
@@ -157,13 +161,37 @@ fn resident() -> u64 {
     kib.unwrap_or(0) << 10
 }
 
-/// Pages that this process had to wait for a disk for.
-fn pages_read() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name, which may hold anything: the twelfth field of all.
-    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    let field = after.split_whitespace().nth(9);
-    field.and_then(|field| field.parse().ok()).unwrap_or(0)
+/// Bytes that came from a disk for this process, by reads and by page faults.
+fn from_disk() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("read_bytes:"));
+    line.and_then(|line| line.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Has the page cache hold what lies in a folder: kernels that reclaim what nobody looks at would
+/// otherwise have dropped some of what was laid out first by the time that it is opened.
+fn warm(folder: &Path) -> io::Result<()> {
+    for file in fs::read_dir(folder)? {
+        io::copy(&mut File::open(file?.path())?, &mut io::sink())?;
+    }
+    Ok(())
+}
+
+/// Has it hold none of it.
+fn chill(folder: &Path) -> io::Result<()> {
+    for file in fs::read_dir(folder)? {
+        let file = File::open(file?.path())?;
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
+/// The first look-up in a plan: how long it took, and what it had from a disk.
+fn first(plan: &Plan) -> (Duration, u64) {
+    let (start, read) = (Instant::now(), from_disk());
+    black_box(plan.rank_slice(3, plan.steps() / 2, (1, 8)));
+    (start.elapsed(), from_disk() - read)
 }
 
 fn main() {
@@ -172,7 +200,9 @@ fn main() {
         for (name, shuffle, delivery) in rows() {
             let spec = spec(shuffle, delivery, samples.count);
             let start = Instant::now();
-            open(&samples, spec, &Path::new(&folder).join(name));
+            let folder = Path::new(&folder).join(name);
+            fs::create_dir(&folder).expect("a folder for a layout");
+            open(&samples, spec, &folder.join(INDEX));
             println!("{name}: laid out in {:.1?}", start.elapsed());
         }
         return;
@@ -186,17 +216,20 @@ fn main() {
     println!("{} samples", samples.count);
     for (name, shuffle, delivery) in rows() {
         let spec = spec(shuffle, delivery, samples.count);
-        let index = folder.path().join(name);
+        let folder = folder.path().join(name);
+        let index = folder.join(INDEX);
+        chill(&folder).expect("the layout");
+        let (cold, read) = first(&open(&samples, spec.clone(), &index));
+        warm(&folder).expect("the layout");
         let (start, before) = (Instant::now(), resident());
         let plan = open(&samples, spec, &index);
         let (opened, grown) = (start.elapsed(), resident().saturating_sub(before));
-        let (start, read) = (Instant::now(), pages_read());
-        black_box(plan.rank_slice(3, plan.steps() / 2, (1, 8)));
-        let (resumed, read) = (start.elapsed(), pages_read() - read);
+        let (resumed, _) = first(&plan);
         println!(
-            "{name}: opened in {opened:.1?} with {:.1} MiB, first resume in {resumed:.1?}, for \
-             which {read} pages came from disk",
-            grown as f64 / f64::from(1 << 20)
+            "{name}: opened in {opened:.1?} with {:.1} MiB, first resume in {resumed:.1?}; from a disk, \
+             {} KiB of it, in {cold:.1?}",
+            grown as f64 / f64::from(1 << 20),
+            read >> 10,
         );
         let late = [
             // A list of weights is added up when it is opened.

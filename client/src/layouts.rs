@@ -38,6 +38,9 @@ const MAX_HEADER: u32 = 1 << 20;
 /// Where numbers may start.
 const ALIGN: u64 = 64;
 const HASH: usize = blake3::OUT_LEN;
+/// Tables up to this are read when the layout is opened: a new epoch goes through all of one, and as
+/// many page faults would come at once, in a run's first batch.
+const TABLE_READ: usize = 4 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -207,7 +210,16 @@ fn read(path: &Path, key: &str) -> io::Result<Layout> {
         rest = rest.slice(words as usize..rest.len());
         taken
     };
-    let [members, table, unusable] = lengths.map(&mut take);
+    let [members, mut table, unusable] = lengths.map(&mut take);
+    if table.0.len() <= TABLE_READ {
+        let mut all = vec![0; table.0.len()];
+        file.seek(SeekFrom::Start(members_end(
+            start as usize,
+            outline.members(),
+        )))?;
+        file.read_exact(&mut all)?;
+        table = Words(all.into());
+    }
     Ok(Layout {
         outline,
         members,
