@@ -10,6 +10,7 @@ mod clips;
 mod demo;
 mod failover;
 mod fleet;
+mod large_clips;
 mod order;
 mod service;
 mod trainer;

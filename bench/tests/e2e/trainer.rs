@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use preheat_clips::fixtures;
 use serde_json::Value;
 
 /// A run with small photos and few of them, so that it goes through several epochs.
@@ -110,6 +111,43 @@ fn trainers_share_a_balanced_fleet_and_go_without_one() {
         assert_eq!(row[2].as_f64().unwrap(), 5.0, "{row}");
     }
     assert!(figure(&json, "capacity") > 0.0);
+}
+
+#[test]
+fn trainers_train_on_clips() {
+    if fixtures::ffmpeg().is_none() {
+        return;
+    }
+    for codec in ["h264", "mjpeg"] {
+        let fleet = [
+            "--start",
+            "synthetic:temporal-compression=4",
+            "--codec",
+            codec,
+        ];
+        let videos = ["--frames", "5,9", "--videos", "6", "--video-size", "96x64"];
+        let pace = ["--step-ms", "50", "--warm-up", "0.2", "--steps", "6"];
+        let (_folder, json) = trainer(&[&fleet[..], &videos, &pace].concat()).unwrap();
+        let went = &rows(&json, "clips of 5 or 9 frames")[0];
+        assert_eq!(went[2].as_f64().unwrap(), 6.0, "{went}");
+        assert!(figure(&json, "delivered in the plan's order") >= 6.0 * 8.0);
+        let [all, decoding] =
+            ["host CPU", "of it FFmpeg's processes"].map(|name| figure(&json, name));
+        assert!(
+            decoding > 0.0 && decoding < all,
+            "{codec}: {decoding} of {all}"
+        );
+    }
+    let both = [
+        "--start",
+        "synthetic",
+        "--frames",
+        "5",
+        "--vae-in-loop",
+        "synthetic",
+    ];
+    let both = trainer(&both).unwrap_err();
+    assert!(both.contains("leave out --frames"), "{both}");
 }
 
 #[test]
