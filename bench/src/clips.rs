@@ -96,7 +96,8 @@ pub fn footage(
     let (_, bytes) = videos[number % videos.len()];
     let source = folder.join("source");
     fs::write(&source, bytes).context("writing a clip")?;
-    let scale = format!("scale={width}:{height}:flags=bicubic,setpts=N");
+    // One frame after the other at the rate of the file, whatever the clip's: none dropped or doubled.
+    let scale = format!("scale={width}:{height}:flags=bicubic,setpts=N/({FOOTAGE_RATE}*TB)");
     let (name, encoder): (_, &[&str]) = match codec {
         Codec::H264 => ("mp4", &["libx264", "-preset", "veryfast", "-crf", "20"]),
         // The tables that all decoders know, so that frames need nothing added.

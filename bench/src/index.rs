@@ -52,6 +52,9 @@ struct Where {
     /// The file of the index; else one in the user's cache folder, where loaders look for it too.
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
+    /// Its videos are samples, as in a run of clips: they have an index of their own. Needs FFmpeg.
+    #[arg(long)]
+    videos: bool,
 }
 
 /// Does what is asked.
@@ -73,6 +76,7 @@ impl Where {
         Source {
             index: self.index.clone(),
             check,
+            videos: self.videos,
             ..Source::new(&self.dataset)
         }
     }
@@ -89,7 +93,8 @@ impl Where {
         };
         let index = Index::open(&path).with_context(|| {
             format!(
-                "no index to look at: build it with `preheat-bench index build {}`",
+                "no index to look at: build it with `preheat-bench index build {}{}`",
+                if self.videos { "--videos " } else { "" },
                 self.dataset.display()
             )
         })?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use preheat_client::dataset::index::Index;
+use preheat_client::{BadSamples, Check, Dataset, dataset::index::Index};
 
 use super::Where;
 use crate::report::{Cell, Report};
@@ -34,6 +34,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Report> {
     let mut report = Report::default();
     report.note(format!("The file: {}", path.display()));
     sizes(&mut report, &index);
+    if args.place.videos {
+        let mut source = args.place.source(Check::Never);
+        source.index = Some(path);
+        lengths(
+            &mut report,
+            &Dataset::open(source, BadSamples::Substitute, &|_| ())?,
+        );
+    }
     parts(&mut report, &index);
     shards(&mut report, &index, args.shards);
     bad(&mut report, &index, args.bad);
@@ -87,6 +95,32 @@ fn sizes(report: &mut Report, index: &Index) {
         &columns,
         rows.collect(),
     );
+}
+
+/// Videos by their frames (each row doubles them).
+fn lengths(report: &mut Report, dataset: &Dataset) {
+    let mut lengths: BTreeMap<u32, (u64, u64, f64)> = BTreeMap::new();
+    for clip in (0..dataset.len()).filter_map(|id| dataset.clip(id)) {
+        let extent = clip.extent;
+        let (part, whole) = extent.time_base;
+        let ticks = (extent.end - extent.first) as f64;
+        let row = lengths
+            .entry(extent.frames.checked_ilog2().unwrap_or(0))
+            .or_default();
+        row.0 += 1;
+        row.1 += u64::from(extent.frames);
+        row.2 += ticks * f64::from(part) / f64::from(whole);
+    }
+    let rows = lengths.iter().map(|(&power, &(videos, frames, seconds))| {
+        vec![
+            format!("{} to {}", 1_u64 << power, (2_u64 << power) - 1).into(),
+            (videos as f64).into(),
+            (frames as f64).into(),
+            seconds.into(),
+        ]
+    });
+    let columns = ["frames", "videos", "frames of all", "seconds of all"];
+    report.table("Videos by frames", &columns, rows.collect());
 }
 
 fn parts(report: &mut Report, index: &Index) {

@@ -5,10 +5,17 @@ use std::io::Cursor;
 use anyhow::Context as _;
 use image::ImageReader;
 use indicatif::{ProgressBar, ProgressStyle};
-use preheat_client::{BadSamples, Check, Dataset};
+use preheat_client::{
+    BadSamples, Check, Dataset,
+    dataset::{Clip, sample::Sample},
+};
+use preheat_clips::{Ffmpeg, Input, Limits};
 
 use super::{Where, runtime};
-use crate::report::{Cell, Report};
+use crate::{
+    clips,
+    report::{Cell, Report},
+};
 
 /// Faults that are listed, at most: a dataset that is gone is one fault a sample.
 const MAX_LISTED: usize = 20;
@@ -58,7 +65,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Report> {
     let ids = choose(args, &dataset);
     report.figure("samples read", ids.len() as f64, "");
     let before = faults.len();
-    read(&dataset, &ids, &mut faults)?;
+    let ffmpeg = args.place.videos.then(|| clips::ffmpeg("--videos"));
+    let ffmpeg = ffmpeg.transpose()?;
+    read(&dataset, (&ids, ffmpeg.as_ref()), &mut faults)?;
     report.figure("samples at fault", (faults.len() - before) as f64, "");
     if !faults.is_empty() {
         let count = faults.len();
@@ -89,14 +98,22 @@ fn choose(args: &Args, dataset: &Dataset) -> Vec<u64> {
     ids
 }
 
-fn read(dataset: &Dataset, ids: &[u64], faults: &mut Vec<Vec<Cell>>) -> anyhow::Result<()> {
+fn read(
+    dataset: &Dataset,
+    (ids, ffmpeg): (&[u64], Option<&Ffmpeg>),
+    faults: &mut Vec<Vec<Cell>>,
+) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template("{bar:32} {pos}/{len} samples  {elapsed}");
     let bar = ProgressBar::new(ids.len() as u64)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let runtime = runtime()?;
     for &id in ids {
-        let seen = runtime.block_on(dataset.read(id));
-        if let Err(fault) = seen.and_then(|sample| like(dataset, id, &sample.image)) {
+        let sample = || runtime.block_on(dataset.read(id));
+        let seen = match (dataset.clip(id), ffmpeg) {
+            (Some(clip), Some(ffmpeg)) => same_video(dataset, (id, &clip), ffmpeg, sample),
+            _ => sample().and_then(|sample| like(dataset, id, &sample.image)),
+        };
+        if let Err(fault) = seen {
             faults.push(vec![dataset.key(id).into_owned().into(), fault.into()]);
         }
         bar.inc(1);
@@ -119,5 +136,37 @@ fn like(dataset: &Dataset, id: u64, image: &[u8]) -> Result<(), String> {
     match alike {
         true => Ok(()),
         false => Err(format!("is {width}x{height}, was indexed as {indexed}")),
+    }
+}
+
+/// Whether a video has the frames that were indexed. Those of a directory are its files, which are compared
+/// with the store as shards are.
+fn same_video(
+    dataset: &Dataset,
+    (id, clip): (u64, &Clip),
+    ffmpeg: &Ffmpeg,
+    sample: impl Fn() -> Result<Sample, String>,
+) -> Result<(), String> {
+    if clip.is_files() {
+        return Ok(());
+    }
+    let input = match dataset.path(id) {
+        Some(path) => Input::Path(path),
+        None => Input::Bytes(sample()?.image),
+    };
+    let seen = ffmpeg.probe(&input, &Limits::default());
+    let seen = seen.map_err(|error| error.to_string())?;
+    let indexed = dataset.size(id).ok_or("is bad")?;
+    if (seen.width, seen.height) != (indexed.width, indexed.height) {
+        let (width, height) = (seen.width, seen.height);
+        return Err(format!("is {width}x{height}, was indexed as {indexed}"));
+    }
+    match seen.time_base == clip.extent.time_base && seen.times == clip.times {
+        true => Ok(()),
+        false => Err(format!(
+            "has {} frames, or at other times than the {} that were indexed",
+            seen.times.len(),
+            clip.times.len()
+        )),
     }
 }

@@ -25,8 +25,13 @@ impl Expected {
     /// # Errors
     /// Where its loader could make no plan either.
     pub(super) fn new(spec: &Spec, dataset: &Dataset) -> anyhow::Result<Self> {
+        let config = spec.config();
+        let plan = match config.clip_spec() {
+            Some(clips) => Plan::new(config.plan_spec(), &dataset.cut(&clips)?),
+            None => Plan::new(config.plan_spec(), dataset),
+        };
         Ok(Self {
-            plan: Plan::new(spec.config().plan_spec(), dataset)?,
+            plan: plan?,
             trainer: spec.trainer,
             world_size: spec.world_size,
             epoch: 0,

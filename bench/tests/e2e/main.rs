@@ -10,6 +10,7 @@ mod clips;
 mod demo;
 mod failover;
 mod fleet;
+mod index;
 mod large_clips;
 mod order;
 mod service;

@@ -30,6 +30,11 @@ pub(crate) enum Made {
 }
 
 impl Clip {
+    /// Whether its frames are the files of a directory, not those of one video.
+    pub fn is_files(&self) -> bool {
+        self.made == Made::Files
+    }
+
     /// Of so many images at a rate.
     pub(crate) fn of_files(count: u32, rate: Rate) -> Self {
         Self {

@@ -237,7 +237,8 @@ impl<'a, S: Samples> Draft<'a, S> {
         // The first of the fullest; `max_by_key` alone would take the last.
         let fullest = (0..kinds).rev().max_by_key(|&at| counts[at]).unwrap_or(0);
         if counts.iter().all(|&count| count == 0) {
-            return Err(nothing_left(samples.count(), (outside, weightless), &small));
+            let without = (outside, weightless);
+            return Err(nothing_left((spec, samples.count()), without, &small));
         }
         counts[fullest] += unusable.len() as u64;
         unusable.sort_unstable();
@@ -408,7 +409,11 @@ fn distinct(ids: &[u64], samples: u64) -> u64 {
         .count() as u64
 }
 
-fn nothing_left(samples: u64, (outside, weightless): (u64, u64), small: &[SmallBucket]) -> Error {
+fn nothing_left(
+    (spec, samples): (&PlanSpec, u64),
+    (outside, weightless): (u64, u64),
+    small: &[SmallBucket],
+) -> Error {
     if outside == samples {
         let reason = format!("leaves none of the {samples} samples: widen it");
         return Error::config("subset", reason);
@@ -426,6 +431,14 @@ fn nothing_left(samples: u64, (outside, weightless): (u64, u64), small: &[SmallB
             small.len()
         );
         return Error::config("small_buckets", reason);
+    }
+    if let Some(clips) = &spec.clips {
+        let reason = format!(
+            "has no video that gives a clip of {:?} frames: ask for fewer or a slower pace, and cut a dataset \
+             that is planned by hand first (`Dataset::cut`)",
+            clips.lengths()
+        );
+        return Error::config("dataset", reason);
     }
     Error::config("dataset", "has no usable image")
 }
