@@ -212,13 +212,11 @@ impl<'a, S: Samples> Draft<'a, S> {
         let mut counts = gather::total(&tallies, kinds);
         let settled = small::settle(pass.sizes(), &counts, spec.small_buckets);
         let small = settled.small;
+        pass.moved = settled.moved;
         if small.iter().any(|small| small.into.is_some()) {
             // In another bucket a needle of an image may need more pixels than the wire allows.
-            pass.moved = settled.moved;
             tallies = pass.count(watch);
             counts = gather::total(&tallies, kinds);
-        } else {
-            pass.moved = settled.moved;
         }
         for (at, target) in pass.moved.iter().enumerate() {
             if target.is_none() {
@@ -237,8 +235,8 @@ impl<'a, S: Samples> Draft<'a, S> {
         // The first of the fullest; `max_by_key` alone would take the last.
         let fullest = (0..kinds).rev().max_by_key(|&at| counts[at]).unwrap_or(0);
         if counts.iter().all(|&count| count == 0) {
-            let without = (outside, weightless);
-            return Err(nothing_left((spec, samples.count()), without, &small));
+            let without = [outside, weightless];
+            return Err(nothing_left(spec, samples.count(), without, &small));
         }
         counts[fullest] += unusable.len() as u64;
         unusable.sort_unstable();
@@ -410,8 +408,9 @@ fn distinct(ids: &[u64], samples: u64) -> u64 {
 }
 
 fn nothing_left(
-    (spec, samples): (&PlanSpec, u64),
-    (outside, weightless): (u64, u64),
+    spec: &PlanSpec,
+    samples: u64,
+    [outside, weightless]: [u64; 2],
     small: &[SmallBucket],
 ) -> Error {
     if outside == samples {
