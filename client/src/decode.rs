@@ -7,13 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use preheat_clips::{Cut, Encoding, Ffmpeg, Filter as Scaler, Input, Limits, Stop, Video};
+use preheat_clips::{
+    ClipError, Cut, Encoding, Ffmpeg, Filter as Scaler, Input, Limits, Stop, Video,
+};
 use preheat_proto::{Code, Error as CallError, Filter};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
 use crate::{
     config::{ClipEncoding, Config},
-    dataset::Dataset,
+    dataset::{Dataset, MAX_CLIP_BYTES},
     error::Error,
     plan::{Size, Transform},
 };
@@ -21,6 +26,11 @@ use crate::{
 /// Videos decoded at once by default: one a core, as each takes one, and two at least, so that one that
 /// hangs holds up no other.
 const LEAST_DECODERS: usize = 2;
+/// Bytes of whole videos that are in memory at once, because they lie in tars or in stores: what waits to be
+/// decoded. The largest that is taken has as many.
+const HELD_BYTES: u64 = MAX_CLIP_BYTES;
+/// They are counted in units of this, because permits are counted in 32 bits.
+const HELD_UNIT: u64 = 1 << 20;
 /// How long a loader that is dropped waits for its processes to be gone. They are ended at once; this is
 /// for a machine that swaps.
 const GONE_WAIT: Duration = Duration::from_secs(2);
@@ -34,6 +44,7 @@ pub(crate) struct Decoders {
     ffmpeg: Option<Ffmpeg>,
     permits: Arc<Semaphore>,
     count: usize,
+    held: Arc<Semaphore>,
     limits: Limits,
     encoding: Encoding,
     scaler: Scaler,
@@ -96,6 +107,7 @@ impl Decoders {
             ffmpeg,
             permits: Arc::new(Semaphore::new(count)),
             count,
+            held: Arc::new(Semaphore::new((HELD_BYTES / HELD_UNIT) as usize)),
             limits: Limits {
                 wall: config.clip_timeout,
                 cpu: config.clip_timeout,
@@ -125,9 +137,17 @@ impl Decoders {
         matches!(self.encoding, Encoding::Jpeg { .. }) && video.is_jpegs()
     }
 
-    /// The frames at these timestamps: those in the file where they are [passed
-    /// through](Self::passes_through), else resized and cut as the transform says. The inner error is
-    /// about the file.
+    /// Room for a whole video in memory, until the permit is dropped.
+    pub(crate) async fn room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, CallError> {
+        let units = bytes.div_ceil(HELD_UNIT).min(HELD_BYTES / HELD_UNIT);
+        let units = u32::try_from(units).map_err(internal)?;
+        let held = self.held.clone().acquire_many_owned(units).await;
+        held.map_err(internal)
+    }
+
+    /// The frames at these timestamps, and whether they are as in the file: where they are [passed
+    /// through](Self::passes_through) they are, unless they are fields; else resized and cut as the
+    /// transform says. The inner error is about the file.
     ///
     /// # Errors
     /// Where this machine cannot decode any.
@@ -136,11 +156,13 @@ impl Decoders {
         (input, video): (Input, Video),
         times: Vec<i64>,
         (transform, size): (&Transform, Size),
-    ) -> Result<Result<Vec<Bytes>, String>, CallError> {
+    ) -> Result<Result<(Vec<Bytes>, bool), String>, CallError> {
         let Some(ffmpeg) = self.ffmpeg.clone() else {
             return Err(internal("no FFmpeg to decode with"));
         };
-        let cut = self.cut(&video, times, (transform, size));
+        let decoded = self.cut(times.clone(), (transform, size));
+        let untouched = self.passes_through(&video);
+        let untouched = untouched.then(|| Cut::whole(times, Encoding::Source));
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.map_err(internal)?;
         let stop = StopOnDrop(Stop::default());
@@ -149,13 +171,12 @@ impl Decoders {
             ..self.limits.clone()
         };
         // The permit goes along: it is given back when the process is gone, not when nobody waits.
-        let decoded = spawn_blocking(move || {
-            let frames = ffmpeg.frames(&input, &video, &cut, &limits);
-            let frames = frames.and_then(|frames| frames.collect::<Result<Vec<_>, _>>());
+        let work = spawn_blocking(move || {
+            let frames = frames(&ffmpeg, input, &video, (untouched, decoded), &limits);
             drop(permit);
             frames
         });
-        let decoded = decoded.await.map_err(internal)?;
+        let decoded = work.await.map_err(internal)?;
         drop(stop);
         match decoded {
             Ok(frames) => Ok(Ok(frames)),
@@ -164,10 +185,7 @@ impl Decoders {
         }
     }
 
-    fn cut(&self, video: &Video, times: Vec<i64>, (transform, size): (&Transform, Size)) -> Cut {
-        if self.passes_through(video) {
-            return Cut::whole(times, Encoding::Source);
-        }
+    fn cut(&self, times: Vec<i64>, (transform, size): (&Transform, Size)) -> Cut {
         let Transform {
             source,
             resize,
@@ -182,6 +200,29 @@ impl Decoders {
             filter: self.scaler,
             ..Cut::whole(times, self.encoding)
         }
+    }
+}
+
+/// The frames of the first cut, if there is one and its frames are whole pictures, else of the second; and
+/// whether it was the first.
+fn frames(
+    ffmpeg: &Ffmpeg,
+    input: Input,
+    video: &Video,
+    (untouched, decoded): (Option<Cut>, Cut),
+    limits: &Limits,
+) -> Result<(Vec<Bytes>, bool), ClipError> {
+    // Not twice in memory: the file that FFmpeg reads is enough.
+    let input = match input {
+        Input::Bytes(bytes) => Input::held(&bytes)?,
+        other => other,
+    };
+    let all = |cut: &Cut| -> Result<Vec<Bytes>, ClipError> {
+        ffmpeg.frames(&input, video, cut, limits)?.collect()
+    };
+    match untouched.map(|cut| all(&cut)) {
+        None | Some(Err(ClipError::Fields { .. })) => Ok((all(&decoded)?, false)),
+        Some(frames) => Ok((frames?, true)),
     }
 }
 

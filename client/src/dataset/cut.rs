@@ -16,6 +16,9 @@ pub(super) struct Cut {
     pub(super) ends: Arc<[u64]>,
     /// Where each video is several samples: the id of the first one of each, and the id after the last.
     pub(super) firsts: Option<Vec<u64>>,
+    /// There, too: frames of each video at the pace, `None` of an image. Counting them takes a look at all of
+    /// a video's timestamps, and it has many windows.
+    capacities: Vec<Option<u32>>,
 }
 
 impl Cut {
@@ -28,6 +31,14 @@ impl Cut {
         // Past the last sample there is nothing, as before.
         let video = video.min(firsts.len().saturating_sub(2));
         (video as u64, id.saturating_sub(firsts[video]))
+    }
+
+    /// The frames of a sample's video and its number among those of the video, where windows are cut; `None`
+    /// of an image.
+    fn window(&self, id: u64) -> Option<(u32, u64)> {
+        let (video, number) = self.base(id);
+        let capacity = self.capacities.get(usize::try_from(video).ok()?)?;
+        capacity.map(|capacity| (capacity, number))
     }
 
     /// The first sample of a video.
@@ -51,6 +62,7 @@ impl Dataset {
             spec: spec.clone(),
             ends: whole.ends.clone(),
             firsts: None,
+            capacities: Vec::new(),
         };
         if spec.start != Start::Windows {
             return Ok(Self {
@@ -62,11 +74,12 @@ impl Dataset {
         let (mut next, mut over) = (0, 0);
         for video in 0..whole.len() {
             firsts.push(next);
-            let Some(clip) = whole.clip(video) else {
+            let capacity = whole.clip(video).map(|clip| spec.capacity(&clip.extent));
+            cut.capacities.push(capacity);
+            let Some(capacity) = capacity else {
                 next += 1;
                 continue;
             };
-            let capacity = spec.capacity(&clip.extent);
             let samples = spec.samples(capacity);
             let last = spec.window(capacity, samples - 1);
             over += last.map_or(0, |(first, length)| u64::from(capacity - first - length));
@@ -124,29 +137,27 @@ impl Dataset {
     /// the video at its pace, and its length.
     pub(crate) fn window(&self, id: u64) -> Option<(u32, u32)> {
         let cut = self.cut.as_ref()?;
-        cut.firsts.as_ref()?;
-        let clip = self.clip(id)?;
-        let capacity = cut.spec.capacity(&clip.extent);
-        cut.spec.window(capacity, cut.base(id).1)
+        let (capacity, number) = cut.window(id)?;
+        cut.spec.window(capacity, number)
     }
 
     /// Frames that a sample can give; 1 of an image.
     pub(super) fn frames_of(&self, id: u64) -> u32 {
-        let Some((cut, clip)) = self.cut.as_ref().zip(self.clip(id)) else {
-            return 1;
-        };
-        let capacity = cut.spec.capacity(&clip.extent);
-        match (&cut.firsts, cut.spec.window(capacity, cut.base(id).1)) {
-            (Some(_), Some((_, length))) => length,
-            _ => capacity,
+        let Some(cut) = &self.cut else { return 1 };
+        if cut.firsts.is_some() {
+            return cut.window(id).map_or(1, |(capacity, number)| {
+                let window = cut.spec.window(capacity, number);
+                window.map_or(capacity, |(_, length)| length)
+            });
         }
+        let clip = self.clip(id);
+        clip.map_or(1, |clip| cut.spec.capacity(&clip.extent))
     }
 
     /// The number of a window among those of its video, where videos are cut into windows.
     pub(super) fn window_number(&self, id: u64) -> Option<u64> {
         let cut = self.cut.as_ref()?;
-        cut.firsts.as_ref()?;
-        self.clip(id).map(|_| cut.base(id).1)
+        cut.window(id).map(|(_, number)| number)
     }
 
     /// Why a sample has too few frames for any clip, if it has.

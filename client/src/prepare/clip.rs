@@ -88,6 +88,13 @@ impl Run {
         let wanted = chosen.as_ref().map_or((None, &[][..]), |chosen| {
             (Some(&chosen.clip), &chosen.frames[..])
         });
+        // What is on a disk is read by FFmpeg itself.
+        let whole = decoders.decodes() && self.dataset.path(place.sample).is_none();
+        let bytes = self.dataset.file_bytes(place.sample);
+        let _held = match &chosen {
+            Some(chosen) if whole && !chosen.clip.is_files() => Some(decoders.room(bytes).await?),
+            _ => None,
+        };
         let (media, parts) = match self.dataset.media(place.sample, wanted).await {
             Ok(read) => read,
             Err(reason) => return Ok(Err(reason)),
@@ -120,12 +127,13 @@ impl Run {
                         Err(reason) => return Ok(Err(reason)),
                     }
                 } else {
-                    let untouched = decoders.passes_through(&video);
                     let geometry = (&place.transform, size);
-                    match decoders.frames((input, video), times, geometry).await? {
-                        Ok(frames) => ready.payloads = frames,
+                    let frames = decoders.frames((input, video), times, geometry).await?;
+                    let untouched;
+                    (ready.payloads, untouched) = match frames {
+                        Ok(frames) => frames,
                         Err(reason) => return Ok(Err(reason)),
-                    }
+                    };
                     if !untouched {
                         ready.transform = flip_only(place.transform, size);
                         if decoders.encoding() == Encoding::Rgb8 {

@@ -42,6 +42,21 @@ pub enum ClipError {
         /// What it is instead.
         reason: String,
     },
+    /// A file that is not there any more, or may not be read.
+    #[error("the video cannot be read: {source}")]
+    Unreadable {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A frame whose JPEG is two fields, which decoders of JPEG take for half a picture: it cannot be
+    /// had as it lies in the file.
+    #[error(
+        "its JPEG is two fields of an interlaced picture at {at:.3} s: ask for JPEG, PNG or RGB"
+    )]
+    Fields {
+        /// Seconds on the clip's own clock.
+        at: f64,
+    },
     /// A stream of video without one frame that is shown.
     #[error("the video has no frames: {reason}")]
     NoFrames {
@@ -126,6 +141,7 @@ impl ClipError {
     pub(crate) fn at(mut self, seconds: f64) -> Self {
         match &mut self {
             Self::Damaged { at, .. }
+            | Self::Fields { at }
             | Self::Timeout { at, .. }
             | Self::Memory { at, .. }
             | Self::Crashed { at, .. } => *at = seconds,

@@ -35,8 +35,32 @@ pub struct Frames {
     /// Position in `wanted`.
     done: usize,
     last: Option<Bytes>,
-    /// The process began at a key frame that the container's index names, not at the start.
-    seeked: bool,
+    begin: Begin,
+    /// Complaints before the first frame.
+    faults: Option<u64>,
+}
+
+/// Where decoding begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// At the last key frame before the first frame.
+    Key,
+    /// At the one before. Groups of pictures that are not closed refer to the one before them, of which a
+    /// decoder that begins there knows nothing: it complains, and is in order again at the next key frame.
+    KeyBefore,
+    /// At the beginning: the index of the container may lead astray.
+    Start,
+}
+
+impl Begin {
+    /// What is left to try where this led to nothing.
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Key => Some(Self::KeyBefore),
+            Self::KeyBefore => Some(Self::Start),
+            Self::Start => None,
+        }
+    }
 }
 
 impl Ffmpeg {
@@ -73,9 +97,10 @@ impl Ffmpeg {
             at: 0,
             done: 0,
             last: None,
-            seeked: false,
+            begin: Begin::Start,
+            faults: None,
         };
-        frames.start(true)?;
+        frames.start(Begin::Key)?;
         Ok(frames)
     }
 }
@@ -87,18 +112,26 @@ impl Frames {
         self.size
     }
 
-    /// Starts a process at the last key frame before the first frame, or at the beginning.
-    fn start(&mut self, seek: bool) -> Result<(), ClipError> {
+    /// Starts a process at a key frame before the first frame, or at the beginning.
+    fn start(&mut self, begin: Begin) -> Result<(), ClipError> {
         let first = self.wanted.first().copied().unwrap_or(i64::MIN);
         let before = self.video.keys.partition_point(|&key| key <= first);
-        let key = before.checked_sub(1).filter(|&at| at > 0);
-        let key = key.filter(|_| seek && !self.video.counted);
-        self.seeked = key.is_some();
+        let key = match begin {
+            Begin::Key => before.checked_sub(1),
+            Begin::KeyBefore => before.checked_sub(2),
+            Begin::Start => None,
+        };
+        let key = key.filter(|&at| at > 0 && !self.video.counted);
+        self.begin = if key.is_some() { begin } else { Begin::Start };
+        self.faults = None;
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |more: &[&str]| arguments.extend(more.iter().map(OsString::from));
         let threads = self.limits.threads.max(1).to_string();
         add(&["-hide_banner", "-nostdin", "-nostats"]);
-        add(&["-loglevel", LEVEL_FRAMES, "-xerror", "-copyts"]);
+        add(&["-loglevel", LEVEL_FRAMES, "-copyts"]);
+        if self.begin != Begin::KeyBefore {
+            add(&["-xerror"]);
+        }
         add(&["-filter_threads", "1", "-threads", &threads]);
         add(&["-protocol_whitelist", "file"]);
         add(&["-format_whitelist", CONTAINERS]);
@@ -153,13 +186,23 @@ impl Frames {
             };
             let frame = match self.cut.encoding {
                 Encoding::Source => source_frame(child, &self.video, time, &self.limits),
-                _ => pixels(child, &self.video, time, self.size, &self.limits),
+                _ => {
+                    let faults = match self.begin {
+                        Begin::KeyBefore => &mut self.faults,
+                        _ => &mut None,
+                    };
+                    pixels(
+                        (child, faults),
+                        &self.video,
+                        (time, self.size),
+                        &self.limits,
+                    )
+                }
             };
             let frame = frame.map_err(|error| error.at(seconds));
             match frame {
-                // The index of the container may have led astray: once more, from the beginning.
-                Err(ClipError::Damaged { .. }) if self.seeked && self.done == 0 => {
-                    self.start(false)?;
+                Err(error @ ClipError::Damaged { .. }) if self.done == 0 => {
+                    self.start(self.begin.next().ok_or(error)?)?;
                 }
                 Err(error) => return Err(error),
                 Ok(bytes) if self.cut.encoding == Encoding::Source => {
@@ -171,12 +214,12 @@ impl Frames {
     }
 }
 
-/// The pixels of the next frame, which must be the one of this time.
+/// The pixels of the next frame, which must be the one of this time. From the first one on there may be no
+/// complaint.
 fn pixels(
-    child: &mut Child,
+    (child, faults): (&mut Child, &mut Option<u64>),
     video: &Video,
-    time: i64,
-    [width, height]: [u32; 2],
+    (time, [width, height]): (i64, [u32; 2]),
     limits: &Limits,
 ) -> Result<Vec<u8>, ClipError> {
     let at = video.seconds(time);
@@ -184,10 +227,16 @@ fn pixels(
     let announced = child.announced()?;
     match announced {
         None => return Err(child.failure(limits, at, missing)),
-        Some(announced) if announced != time && !video.counted => {
+        Some((announced, _)) if announced != time && !video.counted => {
             return Err(ClipError::Damaged {
                 at,
                 reason: missing.into(),
+            });
+        }
+        Some((_, now)) if *faults.get_or_insert(now) != now => {
+            return Err(ClipError::Damaged {
+                at,
+                reason: child.said().to_owned(),
             });
         }
         Some(_) => {}

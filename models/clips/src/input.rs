@@ -46,14 +46,15 @@ impl Input {
         };
         let file = match self {
             Self::Path(path) => {
-                let kind = std::fs::metadata(path).map_err(io("the video cannot be read"))?;
+                let unreadable = |source| ClipError::Unreadable { source };
+                let kind = std::fs::metadata(path).map_err(unreadable)?;
                 // Opening a pipe would wait for its writer.
                 if !kind.is_file() {
                     return Err(ClipError::NotVideo {
                         reason: "it is not a regular file".into(),
                     });
                 }
-                File::open(path).map_err(io("the video cannot be read"))?
+                File::open(path).map_err(unreadable)?
             }
             Self::Bytes(bytes) => unnamed(bytes)?,
             Self::File(file) => {

@@ -43,9 +43,7 @@ fn without_tables(jpeg: &[u8]) -> Result<Option<usize>, ClipError> {
             // A fill byte.
             0xff => at += 1,
             SCAN if another_follows(&jpeg[at..]) => {
-                return Err(damaged(
-                    "its JPEG is two fields of an interlaced picture: ask for JPEG, PNG or RGB",
-                ));
+                return Err(ClipError::Fields { at: 0.0 });
             }
             SCAN => return Ok((!tables).then_some(at)),
             _ => {

@@ -201,7 +201,11 @@ fn files_that_are_no_videos() {
     let error = with
         .probe(&Input::Path(with.path("not there.mp4")))
         .unwrap_err();
-    assert!(matches!(error, ClipError::Io { .. }), "{error}");
+    assert!(matches!(error, ClipError::Unreadable { .. }), "{error}");
+    assert!(
+        error.blames_clip(),
+        "one file that is gone is not the others' fault"
+    );
 }
 
 /// Playlists name other files, or addresses of the network behind the wall.

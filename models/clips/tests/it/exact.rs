@@ -146,3 +146,39 @@ fn other_layouts_of_the_same_frames() {
         }
     }
 }
+
+/// A late frame of a long video costs what its own group of pictures costs: nothing before it is decoded, and
+/// so nothing before it may be damaged.
+#[test]
+fn late_frames_are_reached_without_the_early_ones() {
+    let Some(with) = With::new() else { return };
+    for (name, options) in [
+        ("closed.mp4", "-x264-params keyint=12:scenecut=0"),
+        ("open.mp4", OPEN),
+    ] {
+        let mut numbered = Numbered::new(Codec::H264, 120);
+        numbered.options = options.split(' ').map(str::to_owned).collect();
+        let Some(input) = with.clip(name, &numbered) else {
+            continue;
+        };
+        let video = with.probe(&input).unwrap();
+        let path = with.path(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let early = bytes.len() / 12..bytes.len() / 6;
+        bytes[early].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(with.all(&input).is_err(), "{name}: it is damaged");
+        for first in [60, 73, 85, 100] {
+            let wanted: Vec<u32> = (first..first + 17).step_by(4).collect();
+            let times: Vec<_> = wanted.iter().map(|&n| video.times[n as usize]).collect();
+            assert_eq!(
+                with.numbers(&input, &video, &times),
+                all_of(wanted),
+                "{name}"
+            );
+        }
+    }
+}
+
+/// Of every group the first pictures that are shown refer to the group before.
+const OPEN: &str = "-x264-params open-gop=1:bframes=3:b-adapt=0:keyint=12:scenecut=0";
