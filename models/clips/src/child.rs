@@ -140,16 +140,15 @@ impl Child {
         Ok(0)
     }
 
-    /// The timestamp of the next frame, as FFmpeg announces it, and the number of complaints before it;
-    /// none where it ended without.
-    pub(crate) fn announced(&mut self) -> Result<Option<(i64, u64)>, ClipError> {
+    /// The timestamp of the next frame, as FFmpeg announces it; none where it ended without.
+    pub(crate) fn announced(&mut self) -> Result<Option<i64>, ClipError> {
         self.visit(Self::announced_now)
     }
 
-    fn announced_now(&mut self) -> Result<Option<(i64, u64)>, ClipError> {
+    fn announced_now(&mut self) -> Result<Option<i64>, ClipError> {
         loop {
-            if let Some(announced) = self.said.announced() {
-                return Ok(Some(announced));
+            if let Some(time) = self.said.announced() {
+                return Ok(Some(time));
             }
             // Output that waits would always be ready, and nothing would be waited for.
             let stdout = self.stdout.take();

@@ -35,32 +35,8 @@ pub struct Frames {
     /// Position in `wanted`.
     done: usize,
     last: Option<Bytes>,
-    begin: Begin,
-    /// Complaints before the first frame.
-    faults: Option<u64>,
-}
-
-/// Where decoding begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begin {
-    /// At the last key frame before the first frame.
-    Key,
-    /// At the one before. Groups of pictures that are not closed refer to the one before them, of which a
-    /// decoder that begins there knows nothing: it complains, and is in order again at the next key frame.
-    KeyBefore,
-    /// At the beginning: the index of the container may lead astray.
-    Start,
-}
-
-impl Begin {
-    /// What is left to try where this led to nothing.
-    const fn next(self) -> Option<Self> {
-        match self {
-            Self::Key => Some(Self::KeyBefore),
-            Self::KeyBefore => Some(Self::Start),
-            Self::Start => None,
-        }
-    }
+    /// The process began at a key frame that the container's index names, not at the start.
+    seeked: bool,
 }
 
 impl Ffmpeg {
@@ -97,10 +73,9 @@ impl Ffmpeg {
             at: 0,
             done: 0,
             last: None,
-            begin: Begin::Start,
-            faults: None,
+            seeked: false,
         };
-        frames.start(Begin::Key)?;
+        frames.start(true)?;
         Ok(frames)
     }
 }
@@ -112,26 +87,20 @@ impl Frames {
         self.size
     }
 
-    /// Starts a process at a key frame before the first frame, or at the beginning.
-    fn start(&mut self, begin: Begin) -> Result<(), ClipError> {
-        let first = self.wanted.first().copied().unwrap_or(i64::MIN);
+    /// Starts a process at the last key frame before the first frame, or at the beginning.
+    fn start(&mut self, seek: bool) -> Result<(), ClipError> {
+        let wanted = &self.wanted[self.done..];
+        let first = wanted.first().copied().unwrap_or(i64::MIN);
         let before = self.video.keys.partition_point(|&key| key <= first);
-        let key = match begin {
-            Begin::Key => before.checked_sub(1),
-            Begin::KeyBefore => before.checked_sub(2),
-            Begin::Start => None,
-        };
-        let key = key.filter(|&at| at > 0 && !self.video.counted);
-        self.begin = if key.is_some() { begin } else { Begin::Start };
-        self.faults = None;
+        let key = before.checked_sub(1).map(|at| if seek { at } else { 0 });
+        // What is stored before the first key frame would only be complained about.
+        let key = key.filter(|&at| (at > 0 || self.video.led) && !self.video.counted);
+        self.seeked = key.is_some_and(|at| at > 0);
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |more: &[&str]| arguments.extend(more.iter().map(OsString::from));
         let threads = self.limits.threads.max(1).to_string();
         add(&["-hide_banner", "-nostdin", "-nostats"]);
-        add(&["-loglevel", LEVEL_FRAMES, "-copyts"]);
-        if self.begin != Begin::KeyBefore {
-            add(&["-xerror"]);
-        }
+        add(&["-loglevel", LEVEL_FRAMES, "-xerror", "-copyts"]);
         add(&["-filter_threads", "1", "-threads", &threads]);
         add(&["-protocol_whitelist", "file"]);
         add(&["-format_whitelist", CONTAINERS]);
@@ -151,8 +120,8 @@ impl Frames {
             add(&["-c:v", "copy", "-f", "smjpeg"]);
         } else {
             add(&self.ffmpeg.every_frame());
-            add(&["-vf", &graph(&self.video, &self.cut, &self.wanted)]);
-            add(&["-frames:v", &self.wanted.len().to_string()]);
+            add(&["-vf", &graph(&self.video, &self.cut, wanted)]);
+            add(&["-frames:v", &wanted.len().to_string()]);
             add(&["-c:v", "rawvideo", "-pix_fmt", "rgb24", "-f", "rawvideo"]);
         }
         add(&["pipe:1"]);
@@ -176,6 +145,7 @@ impl Frames {
 
     fn next_frame(&mut self) -> Result<Bytes, ClipError> {
         let time = self.wanted[self.done];
+        let mut first = None;
         loop {
             let seconds = self.video.seconds(time);
             let Some(child) = &mut self.child else {
@@ -186,24 +156,17 @@ impl Frames {
             };
             let frame = match self.cut.encoding {
                 Encoding::Source => source_frame(child, &self.video, time, &self.limits),
-                _ => {
-                    let faults = match self.begin {
-                        Begin::KeyBefore => &mut self.faults,
-                        _ => &mut None,
-                    };
-                    pixels(
-                        (child, faults),
-                        &self.video,
-                        (time, self.size),
-                        &self.limits,
-                    )
-                }
+                _ => pixels(child, &self.video, time, self.size, &self.limits),
             };
             let frame = frame.map_err(|error| error.at(seconds));
             match frame {
-                Err(error @ ClipError::Damaged { .. }) if self.done == 0 => {
-                    self.start(self.begin.next().ok_or(error)?)?;
+                // The index of the container may have led astray, or what is behind this key frame
+                // needs what is before it: the rest once more, from the beginning.
+                Err(error @ ClipError::Damaged { .. }) if self.seeked => {
+                    first.get_or_insert(error);
+                    self.start(false)?;
                 }
+                Err(error @ ClipError::Damaged { .. }) => return Err(first.unwrap_or(error)),
                 Err(error) => return Err(error),
                 Ok(bytes) if self.cut.encoding == Encoding::Source => {
                     return ready(bytes).map_err(|error| error.at(seconds));
@@ -214,12 +177,12 @@ impl Frames {
     }
 }
 
-/// The pixels of the next frame, which must be the one of this time. From the first one on there may be no
-/// complaint.
+/// The pixels of the next frame, which must be the one of this time.
 fn pixels(
-    (child, faults): (&mut Child, &mut Option<u64>),
+    child: &mut Child,
     video: &Video,
-    (time, [width, height]): (i64, [u32; 2]),
+    time: i64,
+    [width, height]: [u32; 2],
     limits: &Limits,
 ) -> Result<Vec<u8>, ClipError> {
     let at = video.seconds(time);
@@ -227,16 +190,10 @@ fn pixels(
     let announced = child.announced()?;
     match announced {
         None => return Err(child.failure(limits, at, missing)),
-        Some((announced, _)) if announced != time && !video.counted => {
+        Some(announced) if announced != time && !video.counted => {
             return Err(ClipError::Damaged {
                 at,
                 reason: missing.into(),
-            });
-        }
-        Some((_, now)) if *faults.get_or_insert(now) != now => {
-            return Err(ClipError::Damaged {
-                at,
-                reason: child.said().to_owned(),
             });
         }
         Some(_) => {}

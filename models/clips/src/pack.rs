@@ -19,7 +19,8 @@ impl Video {
         let flags = u8::from(self.turn.flip)
             | u8::from(self.square) << 1
             | u8::from(self.counted) << 2
-            | (self.turn.quarters & 3) << 3;
+            | (self.turn.quarters & 3) << 3
+            | u8::from(self.led) << 5;
         let mut packed = vec![VERSION, flags];
         let [across, down] = self.lying;
         for number in [self.width, self.height, across, down, self.rotation.into()] {
@@ -72,6 +73,7 @@ impl Video {
             square: flags & 2 != 0,
             keys,
             counted: flags & 4 != 0,
+            led: flags & 32 != 0,
         })
     }
 }
@@ -164,6 +166,7 @@ mod tests {
             lying: [720, 1280],
             square: true,
             counted: false,
+            led: true,
         }
     }
 

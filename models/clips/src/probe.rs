@@ -151,7 +151,7 @@ impl Found {
             reason: format!("no stream of video in it (container {container})"),
         })?;
         stream.check(limits)?;
-        let shown = self.packets.shown(stream)?;
+        let shown = self.packets.shown(stream, container == "avi")?;
         let mut video = stream.video(shown);
         let duration = video.duration();
         #[expect(clippy::cast_precision_loss, reason = "a bound in hours")]

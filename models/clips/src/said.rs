@@ -22,9 +22,7 @@ pub(crate) const LEVEL_ERRORS: &str = "repeat+level+error";
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     partial: Vec<u8>,
-    /// Timestamps, each with the number of complaints before it.
-    announced: VecDeque<(i64, u64)>,
-    faults: u64,
+    announced: VecDeque<i64>,
     complaints: Vec<String>,
     last: String,
     gave_up: bool,
@@ -56,8 +54,7 @@ impl Said {
                 && self.announced.len() < MAX_CUT_FRAMES
             {
                 let time = time.split(' ').next().and_then(|time| time.parse().ok());
-                let time = time.unwrap_or(i64::MIN);
-                self.announced.push_back((time, self.faults));
+                self.announced.push_back(time.unwrap_or(i64::MIN));
             }
             return;
         }
@@ -65,7 +62,6 @@ impl Said {
             .iter()
             .find_map(|level| line.split_once(level));
         if let Some((who, what)) = complaint {
-            self.faults += 1;
             // `[h264 @ 0x5581] ` without the address, which differs every time.
             let who = who
                 .trim_start_matches('[')
@@ -92,9 +88,8 @@ impl Said {
         }
     }
 
-    /// The timestamp of the next frame that was announced and not yet asked for, and how many complaints
-    /// there were before.
-    pub(crate) fn announced(&mut self) -> Option<(i64, u64)> {
+    /// The timestamp of the next frame that was announced and not yet asked for.
+    pub(crate) fn announced(&mut self) -> Option<i64> {
         self.announced.pop_front()
     }
 
@@ -140,13 +135,11 @@ mod tests {
         said.take(b"[Parsed_showinfo_1 @ 0x1] [info] n:   0 pts:   -12 pts_time:-0.5 dura");
         assert_eq!(said.announced(), None, "only whole lines count");
         said.take(b"tion:  1\n[h264 @ 0x2] [error] bad slice\n[error] No such filter");
-        assert_eq!(said.announced(), Some((-12, 0)));
+        assert_eq!(said.announced(), Some(-12));
         said.take(b"");
         assert_eq!(said.complaint(), Some("h264: bad slice"));
         assert_eq!(said.complains_of(&["filter"]), Some("No such filter"));
         assert!(said.found_fault());
-        said.take(b"[Parsed_showinfo_1 @ 0x1] [info] n:   1 pts:   -11 pts_time:-0.4\n");
-        assert_eq!(said.announced(), Some((-11, 2)));
     }
 
     #[test]

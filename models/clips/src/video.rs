@@ -33,6 +33,8 @@ pub struct Video {
     /// The file has no presentation timestamps (AVI with reordered frames): `times` are those of
     /// its slots, and a frame is found by counting from the first.
     pub(crate) counted: bool,
+    /// Something that cannot be decoded is stored before the first key frame.
+    pub(crate) led: bool,
 }
 
 impl Video {

@@ -25,6 +25,7 @@ pub(super) struct Shown {
     pub(super) end: i64,
     pub(super) keys: Vec<i64>,
     pub(super) counted: bool,
+    pub(super) led: bool,
 }
 
 impl Packets {
@@ -62,7 +63,7 @@ impl Packets {
     }
 
     /// When the frames of a stream are shown.
-    pub(super) fn shown(&self, stream: &Stream) -> Result<Shown, ClipError> {
+    pub(super) fn shown(&self, stream: &Stream, avi: bool) -> Result<Shown, ClipError> {
         let all: Vec<_> = self
             .packets
             .iter()
@@ -72,9 +73,13 @@ impl Packets {
             reason: reason.to_owned(),
         };
         // Nothing before the first key frame can be decoded.
-        let first = all.iter().position(|packet| packet.key);
-        let packets = &all[first.ok_or_else(|| none("no key frame in the stream"))?..];
-        let counted = packets.iter().any(|packet| packet.pts.is_none());
+        // Matroska leaves out timestamps before zero: such frames are not shown either.
+        let counted = avi && all.iter().any(|packet| packet.pts.is_none());
+        let first = all
+            .iter()
+            .position(|packet| packet.key && (counted || packet.pts.is_some()))
+            .ok_or_else(|| none("no key frame in the stream"))?;
+        let packets = &all[first..];
         let time = |packet: &Packet| if counted { packet.dts } else { packet.pts };
         // Frames that are shown before the first key frame but stored behind it refer to what is not
         // there.
@@ -86,6 +91,12 @@ impl Packets {
             .filter_map(|packet| Some((time(packet)?, packet.duration)))
             .collect();
         shown.sort_unstable();
+        // A position there may lead to the second of the two.
+        let twice: Vec<_> = shown
+            .windows(2)
+            .filter(|two| two[0].0 == two[1].0)
+            .map(|two| two[0].0)
+            .collect();
         shown.dedup_by_key(|(time, _)| *time);
         let Some(&(last, duration)) = shown.last() else {
             return Err(none("no frame has a timestamp"));
@@ -101,6 +112,7 @@ impl Packets {
             .iter()
             .filter(|packet| packet.key)
             .filter_map(|packet| time(packet))
+            .filter(|time| twice.binary_search(time).is_err())
             .collect();
         keys.sort_unstable();
         Ok(Shown {
@@ -108,6 +120,7 @@ impl Packets {
             end: last.saturating_add(lasts),
             keys,
             counted,
+            led: first > 0,
         })
     }
 }

@@ -97,6 +97,7 @@ impl Stream {
             square: lying == [self.width, self.height],
             keys: shown.keys,
             counted: shown.counted,
+            led: shown.led,
         }
     }
 }

@@ -152,33 +152,68 @@ fn other_layouts_of_the_same_frames() {
 #[test]
 fn late_frames_are_reached_without_the_early_ones() {
     let Some(with) = With::new() else { return };
-    for (name, options) in [
-        ("closed.mp4", "-x264-params keyint=12:scenecut=0"),
-        ("open.mp4", OPEN),
-    ] {
-        let mut numbered = Numbered::new(Codec::H264, 120);
-        numbered.options = options.split(' ').map(str::to_owned).collect();
-        let Some(input) = with.clip(name, &numbered) else {
-            continue;
-        };
-        let video = with.probe(&input).unwrap();
-        let path = with.path(name);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let early = bytes.len() / 12..bytes.len() / 6;
-        bytes[early].fill(0xa5);
-        std::fs::write(&path, bytes).unwrap();
-        assert!(with.all(&input).is_err(), "{name}: it is damaged");
-        for first in [60, 73, 85, 100] {
-            let wanted: Vec<u32> = (first..first + 17).step_by(4).collect();
-            let times: Vec<_> = wanted.iter().map(|&n| video.times[n as usize]).collect();
-            assert_eq!(
-                with.numbers(&input, &video, &times),
-                all_of(wanted),
-                "{name}"
-            );
-        }
+    let mut numbered = Numbered::new(Codec::H264, 120);
+    numbered.options = ["-x264-params", "keyint=12:scenecut=0"]
+        .map(str::to_owned)
+        .into();
+    let Some(input) = with.clip("long.mp4", &numbered) else {
+        return;
+    };
+    let video = with.probe(&input).unwrap();
+    let path = with.path("long.mp4");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let early = bytes.len() / 8..bytes.len() / 3;
+    bytes[early].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    assert!(with.all(&input).is_err(), "it is damaged");
+    for first in [60, 73, 85, 100] {
+        let wanted: Vec<u32> = (first..first + 17).step_by(4).collect();
+        let times: Vec<_> = wanted.iter().map(|&n| video.times[n as usize]).collect();
+        assert_eq!(with.numbers(&input, &video, &times), all_of(wanted));
     }
 }
 
-/// Of every group the first pictures that are shown refer to the group before.
-const OPEN: &str = "-x264-params open-gop=1:bframes=3:b-adapt=0:keyint=12:scenecut=0";
+/// What was cut out of other files without encoding it anew begins anywhere, and before zero.
+#[test]
+fn files_that_were_cut_without_encoding() {
+    let Some(with) = With::new() else { return };
+    for (name, groups) in [
+        ("closed.mp4", "keyint=12:scenecut=0"),
+        ("open.mp4", "open-gop=1:bframes=3:keyint=12:scenecut=0"),
+    ] {
+        let mut numbered = Numbered::new(Codec::H264, 75);
+        numbered.options = ["-x264-params", groups].map(str::to_owned).into();
+        let Some(_) = with.clip(name, &numbered) else {
+            return;
+        };
+        for (cut, before, after) in [
+            ("led.mkv", "", "-ss 1.3 -copyinkf -c copy"),
+            (
+                "below.mkv",
+                "",
+                "-c copy -output_ts_offset -1 -avoid_negative_ts disabled",
+            ),
+        ] {
+            let what = format!("{name} to {cut}");
+            let arguments = [before, "-i", name, after, cut].join(" ");
+            with.run(&arguments.split_whitespace().collect::<Vec<_>>());
+            let input = Input::Path(with.path(cut));
+            let video = with.probe(&input).unwrap();
+            let numbers: Vec<u32> = with
+                .all(&input)
+                .unwrap_or_else(|error| panic!("{what}: {error}"))
+                .into_iter()
+                .map(|number| number.unwrap_or_else(|| panic!("{what}: no number")))
+                .collect();
+            assert!(numbers.len() > 20, "{what}: {numbers:?}");
+            assert!(
+                numbers.is_sorted_by(|a, b| b - a == 1),
+                "{what}: {numbers:?}"
+            );
+            for at in (0..numbers.len()).step_by(5) {
+                let alone = with.numbers(&input, &video, &[video.times[at]]);
+                assert_eq!(alone, [Some(numbers[at])], "{what}");
+            }
+        }
+    }
+}
