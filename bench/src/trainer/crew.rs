@@ -127,7 +127,8 @@ impl Member {
         let program = env::current_exe().context("finding this program")?;
         let mut child = Command::new(program)
             .arg(COMMAND)
-            // Huge pages hold and clear memory that a window does not use; trainers' allocators take none.
+            // This program's allocator asks for huge pages, for the sake of encoders. They hold and clear memory
+            // that a window does not use, and glibc's, which trainers have, does not ask.
             .env("MIMALLOC_ALLOW_THP", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
