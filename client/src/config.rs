@@ -353,7 +353,8 @@ impl Config {
         })
     }
 
-    /// What the order depends on: with a dataset, the [`Plan`](crate::plan::Plan) that its loaders follow.
+    /// What the order depends on: with what [`Dataset::delivered`](crate::Dataset::delivered) gives, the
+    /// [`Plan`](crate::plan::Plan) that its loaders follow.
     pub fn plan_spec(&self) -> PlanSpec {
         let (step, max_aspect) = (self.bucket_step, self.max_aspect);
         PlanSpec {

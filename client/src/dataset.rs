@@ -51,7 +51,7 @@ use crate::{
 /// Bytes of one file: what fits a message beside its metadata.
 pub const MAX_FILE_BYTES: u64 = (limits::MAX_MESSAGE_BYTES - 2 * limits::MAX_META_BYTES) as u64;
 /// Samples read at once. A read may keep a thread that waits for another one, to read a local file: a
-/// runtime that reads needs twice as many threads for blocking, or they all wait.
+/// runtime that reads needs more threads for blocking than this, or they all wait.
 pub const MAX_READS: usize = 64;
 /// Threads for blocking while shards are scanned: as many as all scans keep waiting at once (each reads
 /// up to 32 headers in threads), and as many again for what they wait for. Few are ever started.

@@ -72,7 +72,7 @@ impl DataLoader {
     /// As for [`Self::new`].
     pub fn with_dataset(config: Config, dataset: Arc<Dataset>) -> Result<Self, Error> {
         config.check()?;
-        let dataset = fitting(&config, dataset)?;
+        let dataset = Arc::new(dataset.delivered(&config)?);
         let layouts = dataset.layouts();
         let plan = Plan::open(config.plan_spec(), &*dataset, layouts, &|_, _| {})?;
         tracing::info!("plan: {}", plan.report());
@@ -313,25 +313,6 @@ impl Iterator for Epoch<'_> {
 
 fn crashed(_: impl std::error::Error) -> Error {
     Error::Internal("a task of the loader panicked".into())
-}
-
-/// The dataset as this run cuts it.
-fn fitting(config: &Config, dataset: Arc<Dataset>) -> Result<Arc<Dataset>, Error> {
-    let spec = config.clip_spec();
-    if let Some(source) = dataset.other_kind(spec.is_some()) {
-        let reason = match spec {
-            Some(_) => {
-                "was opened for images, and `frames` asks for clips: set it before the dataset is \
-                        opened"
-            }
-            None => "was opened for clips, and `frames` is empty: set it as it was then",
-        };
-        return Err(Error::dataset(source, reason));
-    }
-    match spec {
-        Some(spec) => Ok(Arc::new(dataset.cut(&spec)?)),
-        None => Ok(dataset),
-    }
 }
 
 /// The latent cache of this run, where it has one.

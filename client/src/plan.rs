@@ -18,6 +18,7 @@ pub(crate) mod layout;
 mod permute;
 mod report;
 mod seeds;
+mod slots;
 mod spec;
 mod transform;
 mod weights;
@@ -35,8 +36,11 @@ pub use weights::{MAX_EPOCH_SAMPLES, MAX_WEIGHT, Share, Shares, Weights};
 
 use std::sync::Arc;
 
+use strength_reduce::StrengthReducedU64;
+
 use crate::error::Error;
-use layout::{Filled, Layout};
+use layout::Layout;
+use slots::Bucket;
 use weights::Weighted;
 pub(crate) use weights::Zeros;
 
@@ -68,30 +72,6 @@ pub struct PlannedBatch {
     pub positions: Vec<Position>,
 }
 
-#[derive(Clone, Debug)]
-struct Bucket {
-    report: BucketReport,
-    /// Where its samples start in `Layout::members`.
-    start: usize,
-    /// Number of its first batch, counting through all buckets.
-    first_slot: u64,
-}
-
-impl Bucket {
-    /// Keyed by what the bucket is, not by its number, which other samples can change.
-    fn key(&self, (spec, epoch): (&PlanSpec, u64), purpose: Purpose) -> u64 {
-        let Size {
-            width,
-            height,
-            frames,
-        } = self.report.size;
-        // Heights have 16 bits, and images one frame: their keys are those of before there were clips.
-        let later = u64::from(frames - 1) << 16;
-        let name = (u64::from(width) << 32) | later | u64::from(height);
-        draw(spec.seed, epoch, name, purpose)
-    }
-}
-
 /// What else the order of batches is made from.
 #[derive(Clone, Debug)]
 enum Order {
@@ -120,6 +100,7 @@ pub struct Plan {
     steps: u64,
     unusable: Vec<u64>,
     order: Order,
+    repeats: StrengthReducedU64,
     /// Where weights differ.
     weighted: Option<Arc<Weighted>>,
 }
@@ -139,7 +120,7 @@ impl Plan {
     /// The order over a layout of the same spec and samples.
     pub(crate) fn from_layout(spec: PlanSpec, layout: Layout) -> Result<Self, Error> {
         let weighted = Weighted::new(&spec, &layout)?;
-        let (buckets, steps) = lay_out(&spec, &layout.outline.buckets, weighted.as_ref());
+        let (buckets, steps) = slots::lay_out(&spec, &layout.outline.buckets, weighted.as_ref());
         if steps == 0 {
             let reason = format!(
                 "is {}, more than any bucket holds, and incomplete batches are dropped: lower it, \
@@ -155,6 +136,7 @@ impl Plan {
             Shuffle::Given(_) => Order::Given(given::schedule(&spec, &buckets, &layout.table)),
         };
         Ok(Self {
+            repeats: StrengthReducedU64::new(spec.repeats.into()),
             unusable: layout.unusable.iter().map(u64::from).collect(),
             spec,
             layout,
@@ -342,7 +324,7 @@ impl Plan {
                     table: blocks.table(at, &self.buckets, ground),
                     ground,
                     bucket,
-                    repeats: u64::from(self.spec.repeats),
+                    repeats: self.repeats,
                     key,
                     drawn: drawn(),
                     last: None,
@@ -376,44 +358,10 @@ impl Plan {
         let Bucket { report, start, .. } = &self.buckets[bucket];
         let member = match walk {
             Walk::Plain => place % report.samples,
-            Walk::Permuted(order) => order.get(place) / u64::from(self.spec.repeats),
+            Walk::Permuted(order) => order.get(place) / self.repeats,
             Walk::Blocked(walk) => walk.member(place),
             Walk::Weighted(walk) => walk.member(place),
         };
         start + member as usize
     }
-}
-
-/// The buckets with their batches, and the number of steps.
-fn lay_out(spec: &PlanSpec, filled: &[Filled], weighted: Option<&Weighted>) -> (Vec<Bucket>, u64) {
-    let batch = u64::from(spec.global_batch);
-    let mut buckets = Vec::new();
-    let (mut slots, mut start) = (0, 0);
-    for (at, bucket) in filled.iter().enumerate() {
-        let places = weights::places(spec, weighted, at, bucket.members);
-        let batches = match spec.tail {
-            Tail::Pad | Tail::Short => places.div_ceil(batch),
-            Tail::Drop => places / batch,
-        };
-        let delivered = batches * batch;
-        let report = BucketReport {
-            size: bucket.size(),
-            samples: bucket.members,
-            places,
-            batches,
-            padded: match spec.tail {
-                Tail::Pad => delivered - places,
-                Tail::Drop | Tail::Short => 0,
-            },
-            dropped: places.saturating_sub(delivered),
-        };
-        buckets.push(Bucket {
-            report,
-            start,
-            first_slot: slots,
-        });
-        start += bucket.members as usize;
-        slots += batches;
-    }
-    (buckets, slots)
 }

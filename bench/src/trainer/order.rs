@@ -26,12 +26,8 @@ impl Expected {
     /// Where its loader could make no plan either.
     pub(super) fn new(spec: &Spec, dataset: &Dataset) -> anyhow::Result<Self> {
         let config = spec.config();
-        let plan = match config.clip_spec() {
-            Some(clips) => Plan::new(config.plan_spec(), &dataset.cut(&clips)?),
-            None => Plan::new(config.plan_spec(), dataset),
-        };
         Ok(Self {
-            plan: plan?,
+            plan: Plan::new(config.plan_spec(), &dataset.delivered(&config)?)?,
             trainer: spec.trainer,
             world_size: spec.world_size,
             epoch: 0,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Clip, Dataset, Opened};
 use crate::{
+    config::Config,
     error::Error,
     plan::{ClipSpec, Pace, Start},
 };
@@ -55,7 +56,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Config`] for a spec that makes no sense.
-    pub fn cut(&self, spec: &ClipSpec) -> Result<Self, Error> {
+    fn cut(&self, spec: &ClipSpec) -> Result<Self, Error> {
         spec.check()?;
         let whole = self.uncut();
         let mut cut = Cut {
@@ -104,13 +105,28 @@ impl Dataset {
         })
     }
 
-    /// A source that was opened for clips where it should be for images, or the other way round.
-    pub(crate) fn other_kind(&self, clips: bool) -> Option<&str> {
-        let other = self
-            .opened
-            .iter()
-            .find(|source| source.has_videos() != clips);
-        other.map(Opened::uri)
+    /// The samples that a run of this config delivers: of videos their clips. What a [`Plan`](crate::plan::Plan)
+    /// made by hand is to be laid out over.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] if it was opened for images and the run is of clips, or the other way round.
+    pub fn delivered(&self, config: &Config) -> Result<Self, Error> {
+        let clips = config.clip_spec();
+        let other = |source: &&Opened| source.has_videos() != clips.is_some();
+        if let Some(source) = self.opened.iter().find(other) {
+            let reason = match clips {
+                Some(_) => {
+                    "was opened for images, and `frames` asks for clips: set it before the dataset is \
+                     opened"
+                }
+                None => "was opened for clips, and `frames` is empty: set it as it was then",
+            };
+            return Err(Error::dataset(source.uri(), reason));
+        }
+        match clips {
+            Some(spec) => self.cut(&spec),
+            None => Ok(self.clone()),
+        }
     }
 
     /// Whether there may be files of video: not where all clips are directories of images.

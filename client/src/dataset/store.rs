@@ -24,6 +24,9 @@ use crate::error::Error;
 pub const COALESCE_GAP: u64 = 256 * 1024;
 /// But no request is made longer than this by its neighbours, so that several can run at once.
 pub const COALESCE_BYTES: u64 = 8 * 1024 * 1024;
+/// Reads of local files under way at once, at most: each has a thread, and a thread has memory of its own
+/// that outlives the read. Disks are no faster for more.
+pub const LOCAL_READS: usize = 16;
 /// Tries of a body that breaks off, is too slow or too short, each with the request's own retries.
 pub const BODY_TRIES: u32 = 4;
 /// Retries of one request that is answered with 5xx, 429 or not at all.
@@ -46,7 +49,7 @@ pub struct StoreOptions {
     /// Paths below the URI that are the whole dataset, for stores that cannot be listed. Braces
     /// and a range, as in `{000..099}.tar`, stand for several.
     pub objects: Vec<String>,
-    /// Requests under way at once, over all readers.
+    /// Requests under way at once, over all readers; of local files [`LOCAL_READS`] at most.
     pub requests: usize,
     /// How long connecting may take.
     pub connect_timeout: Duration,

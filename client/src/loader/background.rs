@@ -2,12 +2,15 @@
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{dataset::MAX_READS, error::Error};
+use crate::{
+    dataset::{MAX_READS, store::LOCAL_READS},
+    error::Error,
+};
 
 /// Threads of the loader's runtime: they move bytes, and wait.
 const WORKER_THREADS: usize = 2;
-/// Threads for blocking: every sample that is read may keep one, which waits for another.
-const READ_THREADS: usize = 2 * MAX_READS;
+/// Threads for blocking: every sample that is read may keep one, which waits for one of those that read files.
+const READ_THREADS: usize = MAX_READS + LOCAL_READS;
 
 /// A runtime that may be dropped anywhere: a plain one panics inside another.
 pub(crate) struct Background(Option<Runtime>);

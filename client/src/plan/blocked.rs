@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use strength_reduce::StrengthReducedU64;
+
 use super::{
     Block, Bucket, Permutation, PlanSpec, Purpose, draw,
     layout::Words,
@@ -17,6 +19,9 @@ use super::{
 /// Epochs whose tables are kept: one under way, the next, which the window may have begun, and one
 /// for whoever looks back.
 const KEPT: usize = 3;
+
+/// Sums that are added to at once.
+const LANES: usize = 4;
 
 /// What the tables are made from.
 #[derive(Clone, Copy)]
@@ -47,6 +52,8 @@ pub(super) struct Table {
     /// Batches complete before each group, and in the end.
     slots: Vec<u64>,
     buckets: usize,
+    /// Samples of a batch: what is before each group is divided by it, for every bucket.
+    batch: StrengthReducedU64,
 }
 
 /// For each group, and the end, what of each bucket is before it. What is before a shard is added up
@@ -94,8 +101,8 @@ impl Table {
         let count = buckets.len();
         let shards = (table.len() / count) as u64 - 1;
         let key = draw(spec.seed, epoch, 0, Purpose::Shards);
-        let order = Permutation::new(shards, key);
-        let shards: Vec<u32> = (0..shards).map(|at| order.get(at) as u32).collect();
+        let order = Permutation::new(shards, key).all();
+        let shards: Vec<u32> = order.into_iter().map(|shard| shard as u32).collect();
         let mut groups = vec![0];
         let (mut of_group, mut samples) = (0_u32, 0_u64);
         for (at, &shard) in (0_u32..).zip(&shards) {
@@ -138,6 +145,7 @@ impl Table {
             before,
             slots: Vec::new(),
             buckets: count,
+            batch: StrengthReducedU64::new(spec.global_batch.into()),
         };
         made.slots = (0..made.groups.len())
             .map(|group| made.done(spec, buckets, group).sum())
@@ -169,14 +177,14 @@ impl Table {
 
     /// Batches of each bucket that are complete before a group.
     fn done(&self, spec: &PlanSpec, buckets: &[Bucket], group: usize) -> impl Iterator<Item = u64> {
-        let (batch, repeats) = (u64::from(spec.global_batch), u64::from(spec.repeats));
+        let repeats = u64::from(spec.repeats);
         buckets.iter().enumerate().map(move |(at, bucket)| {
             let places = self.places(group, at, repeats);
             // The tail's batch, if there is one, comes with the bucket's last sample.
             if places == bucket.report.places {
                 bucket.report.batches
             } else {
-                places / batch
+                places / self.batch
             }
         })
     }
@@ -206,7 +214,7 @@ pub(super) struct Walk<'a> {
     pub(super) table: Arc<Table>,
     pub(super) ground: Ground<'a>,
     pub(super) bucket: usize,
-    pub(super) repeats: u64,
+    pub(super) repeats: StrengthReducedU64,
     /// Of the bucket's order in this epoch.
     pub(super) key: u64,
     /// Of what weights draw in it.
@@ -248,8 +256,8 @@ impl Walk<'_> {
     /// The group that a place is in.
     fn enter(&self, place: u64) -> Group {
         let (table, bucket) = (&*self.table, self.bucket);
-        let group = table.group(bucket, self.repeats, place);
-        let bound = |group| table.places(group, bucket, self.repeats);
+        let group = table.group(bucket, self.repeats.get(), place);
+        let bound = |group| table.places(group, bucket, self.repeats.get());
         let places = bound(group)..bound(group + 1);
         let key = draw(self.key, 0, group as u64, Purpose::Block);
         let [first, end] = [group, group + 1].map(|group| table.groups[group] as usize);
@@ -339,7 +347,14 @@ fn sums<R: Copy, T: Copy + Default>(
         for &shard in &shards[group[0] as usize..group[1] as usize] {
             // The rows of this shard and of the next.
             let (start, end) = rows[shard as usize * buckets..][..2 * buckets].split_at(buckets);
-            for ((sum, &start), &end) in now.iter_mut().zip(start).zip(end) {
+            let (fours, rest) = now.as_chunks_mut::<LANES>();
+            let [(starts, start), (ends, end)] = [start, end].map(<[R]>::as_chunks::<LANES>);
+            for ((sums, starts), ends) in fours.iter_mut().zip(starts).zip(ends) {
+                for lane in 0..LANES {
+                    sums[lane] = add(sums[lane], starts[lane], ends[lane]);
+                }
+            }
+            for ((sum, &start), &end) in rest.iter_mut().zip(start).zip(end) {
                 *sum = add(*sum, start, end);
             }
         }

@@ -4,6 +4,7 @@
 
 mod gather;
 mod reads;
+mod refuse;
 mod small;
 
 use std::{ops::Range, sync::Arc};
@@ -11,7 +12,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{PlanSpec, Samples, Shuffle, Size, SmallBucket, Weights};
+use super::{PlanSpec, Samples, Shuffle, Size, SmallBucket};
 use crate::error::Error;
 
 pub(super) use gather::in_order;
@@ -206,7 +207,7 @@ impl<'a, S: Samples> Draft<'a, S> {
     /// The first pass: counts, and settles what becomes of small buckets.
     pub(crate) fn new(spec: &'a PlanSpec, samples: &'a S, watch: Watch<'_>) -> Result<Self, Error> {
         let mut pass = Pass::new(samples, spec);
-        check(samples.count(), spec)?;
+        refuse::misfit(samples.count(), spec)?;
         let kinds = pass.sizes().len();
         let mut tallies = pass.count(watch);
         let mut counts = gather::total(&tallies, kinds);
@@ -236,7 +237,7 @@ impl<'a, S: Samples> Draft<'a, S> {
         let fullest = (0..kinds).rev().max_by_key(|&at| counts[at]).unwrap_or(0);
         if counts.iter().all(|&count| count == 0) {
             let without = [outside, weightless];
-            return Err(nothing_left(spec, samples.count(), without, &small));
+            return Err(refuse::nothing_left(spec, samples.count(), without, &small));
         }
         counts[fullest] += unusable.len() as u64;
         unusable.sort_unstable();
@@ -370,74 +371,10 @@ fn table(
     Ok((Notes::Shards, words))
 }
 
-/// What can only be checked beside the dataset.
-fn check(samples: u64, spec: &PlanSpec) -> Result<(), Error> {
-    if samples > u64::from(u32::MAX) {
-        let reason = format!("has {samples} samples, over {}", u32::MAX);
-        return Err(Error::config("dataset", reason));
-    }
-    if let Weights::Given(weights) = &spec.weights
-        && weights.len() as u64 != samples
-    {
-        let reason = format!(
-            "has {} weights, and the dataset has {samples} samples: give one for each, in the order of \
-             their ids",
-            weights.len()
-        );
-        return Err(Error::config("weights", reason));
-    }
-    if let Shuffle::Given(ids) = &spec.shuffle
-        && let Some(at) = ids.iter().position(|&id| id >= samples)
-    {
-        let reason = format!(
-            "lists {} at place {at}, and the dataset has {samples} samples: ids are 0..={}",
-            ids[at],
-            samples.saturating_sub(1)
-        );
-        return Err(Error::config("shuffle", reason));
-    }
-    Ok(())
-}
-
 /// How many different ids a list has.
 fn distinct(ids: &[u64], samples: u64) -> u64 {
     let mut seen = vec![false; samples as usize];
     ids.iter()
         .filter(|&&id| !std::mem::replace(&mut seen[id as usize], true))
         .count() as u64
-}
-
-fn nothing_left(
-    spec: &PlanSpec,
-    samples: u64,
-    [outside, weightless]: [u64; 2],
-    small: &[SmallBucket],
-) -> Error {
-    if outside == samples {
-        let reason = format!("leaves none of the {samples} samples: widen it");
-        return Error::config("subset", reason);
-    }
-    if weightless > 0 && outside + weightless == samples {
-        let reason = format!(
-            "and the shares of `mix` are 0 for each of the {weightless} samples that take part: raise \
-             some, or widen `subset`"
-        );
-        return Error::config("weights", reason);
-    }
-    if let Some(largest) = small.iter().map(|small| small.samples).max() {
-        let reason = format!(
-            "drops all {} buckets, of which the largest has {largest} samples: lower `below`",
-            small.len()
-        );
-        return Error::config("small_buckets", reason);
-    }
-    if let Some(clips) = &spec.clips {
-        let reason = format!(
-            "has no video that gives a clip of {:?} frames: ask for fewer or a slower pace, and cut a dataset \
-             that is planned by hand first (`Dataset::cut`)",
-            clips.lengths()
-        );
-        return Error::config("dataset", reason);
-    }
-    Error::config("dataset", "has no usable image")
 }

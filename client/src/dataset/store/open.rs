@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
-    FIRST_BACKOFF, Inner, LONGEST_BACKOFF, REQUEST_RETRIES, StoreOptions,
+    FIRST_BACKOFF, Inner, LOCAL_READS, LONGEST_BACKOFF, REQUEST_RETRIES, StoreOptions,
     names::{Names, expand},
 };
 use crate::error::Error;
@@ -35,6 +35,7 @@ pub(super) fn open(uri: &str, options: &StoreOptions) -> Result<Inner, Error> {
     let objects = objects.map_err(|error| wrong(error.to_string()))?;
     Ok(Inner {
         local: Some(folder),
+        permits: Semaphore::new(options.requests.clamp(1, LOCAL_READS)),
         ..inner(uri, Arc::new(objects), Path::ROOT, (names, options))
     })
 }

@@ -2,8 +2,9 @@
 //!
 //! Where a mapping has not been looked at yet, each look-up is a page fault, and each of those several
 //! times what a read of four bytes costs; and where the page is not in memory it waits for the disk, one
-//! after the other. A run that resumes needs its first batch now. So the first batches are read: the
-//! disk is told of all pages before any of them is waited for. Later ones find their pages mapped.
+//! after the other. A run that resumes needs its first batch now. So the first batches are read, members
+//! that are near each other in one go, and the disk is told of all pages before any of them is waited
+//! for. Later ones find their pages mapped.
 
 use std::{
     fs::File,
@@ -16,6 +17,9 @@ use super::Words;
 const READS: u32 = 16;
 /// Members of a batch that are read at most; a larger one is worth its faults.
 const MAX_MEMBERS: usize = 4096;
+/// Members at most so far apart are read together, with all between them: a page, which costs less
+/// to copy than to ask for. A read is then of 16 MiB at most.
+const NEAR: usize = 4096 / Words::BYTES;
 
 /// The members of a layout, in the file that they are mapped from.
 #[derive(Debug)]
@@ -39,75 +43,91 @@ impl Reads {
         if places.len() > MAX_MEMBERS || self.left.fetch_update(order, again, take).is_err() {
             return None;
         }
-        let at = |&place: &usize| self.start + (place * Words::BYTES) as u64;
-        let mut members: Vec<Option<u32>> = places
-            .iter()
-            .map(|place| system::at_hand(&self.file, at(place)))
-            .collect();
-        let missing: Vec<_> = (0..places.len())
-            .filter(|&index| members[index].is_none())
-            .collect();
-        missing
-            .iter()
-            .for_each(|&index| system::wanted(&self.file, at(&places[index])));
-        for index in missing {
-            members[index] = system::read(&self.file, at(&places[index]));
+        let mut sorted: Vec<(usize, usize)> = places.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        let runs = sorted.chunk_by(|(place, _), (next, _)| next - place <= NEAR);
+        let mut members = vec![0; places.len()];
+        let mut buffer = Vec::new();
+        let mut missing = Vec::new();
+        for run in runs {
+            let at = self.room(run, &mut buffer);
+            if system::at_hand(&self.file, &mut buffer, at) {
+                hand_out(run, &buffer, &mut members);
+            } else {
+                system::wanted(&self.file, buffer.len(), at);
+                missing.push(run);
+            }
         }
-        // What cannot be read is left to the mapping, as everything is later.
-        members.into_iter().collect()
+        for run in missing {
+            let at = self.room(run, &mut buffer);
+            // What cannot be read is left to the mapping, as everything is later.
+            system::read(&self.file, &mut buffer, at).ok()?;
+            hand_out(run, &buffer, &mut members);
+        }
+        Some(members)
+    }
+
+    /// Where in the file a run of places begins; makes `buffer` as long as the run.
+    fn room(&self, run: &[(usize, usize)], buffer: &mut Vec<u8>) -> u64 {
+        let (first, last) = (run[0].0, run[run.len() - 1].0);
+        buffer.resize((last - first + 1) * Words::BYTES, 0);
+        self.start + (first * Words::BYTES) as u64
+    }
+}
+
+/// Puts the members of a run where they were asked for.
+fn hand_out(run: &[(usize, usize)], bytes: &[u8], members: &mut [u32]) {
+    let words = bytes.as_chunks().0;
+    for &(place, index) in run {
+        members[index] = u32::from_le_bytes(words[place - run[0].0]);
     }
 }
 
 #[cfg(target_os = "linux")]
 mod system {
-    use std::{fs::File, io::IoSliceMut, num::NonZeroU64, os::unix::fs::FileExt};
+    use std::{
+        fs::File,
+        io::{self, IoSliceMut},
+        num::NonZeroU64,
+        os::unix::fs::FileExt,
+    };
 
     use rustix::{
         fs::{Advice, fadvise},
         io::{ReadWriteFlags, preadv2},
     };
 
-    use super::Words;
-
-    /// The word at an offset, if it takes no waiting.
-    pub(super) fn at_hand(file: &File, at: u64) -> Option<u32> {
-        let mut word = [0; Words::BYTES];
-        let mut buffer = [IoSliceMut::new(&mut word)];
-        let read = preadv2(file, &mut buffer, at, ReadWriteFlags::NOWAIT);
-        (read == Ok(Words::BYTES)).then(|| u32::from_le_bytes(word))
+    /// Fills a buffer with what is at an offset, if it takes no waiting.
+    pub(super) fn at_hand(file: &File, buffer: &mut [u8], at: u64) -> bool {
+        let wanted = buffer.len();
+        let mut buffer = [IoSliceMut::new(buffer)];
+        preadv2(file, &mut buffer, at, ReadWriteFlags::NOWAIT) == Ok(wanted)
     }
 
     /// Has it brought from the disk. Advice that is not taken costs time alone.
-    pub(super) fn wanted(file: &File, at: u64) {
-        let _ = fadvise(
-            file,
-            at,
-            NonZeroU64::new(Words::BYTES as u64),
-            Advice::WillNeed,
-        );
+    pub(super) fn wanted(file: &File, bytes: usize, at: u64) {
+        let _ = fadvise(file, at, NonZeroU64::new(bytes as u64), Advice::WillNeed);
     }
 
-    /// The word at an offset.
-    pub(super) fn read(file: &File, at: u64) -> Option<u32> {
-        let mut word = [0; Words::BYTES];
-        file.read_exact_at(&mut word, at).ok()?;
-        Some(u32::from_le_bytes(word))
+    /// Fills a buffer with what is at an offset.
+    pub(super) fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        file.read_exact_at(buffer, at)
     }
 }
 
 /// Elsewhere there is no telling whether a page is at hand: the mapping does.
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use std::fs::File;
+    use std::{fs::File, io};
 
-    pub(super) fn at_hand(_: &File, _: u64) -> Option<u32> {
-        None
+    pub(super) fn at_hand(_: &File, _: &mut [u8], _: u64) -> bool {
+        false
     }
 
-    pub(super) fn wanted(_: &File, _: u64) {}
+    pub(super) fn wanted(_: &File, _: usize, _: u64) {}
 
-    pub(super) fn read(_: &File, _: u64) -> Option<u32> {
-        None
+    pub(super) fn read(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -120,12 +140,14 @@ mod tests {
     #[test]
     fn reads_what_is_there_and_then_leaves_it_to_the_mapping() {
         let mut file = tempfile::tempfile().unwrap();
-        let words: Vec<u8> = (0..100_u32).flat_map(|n| (n * 7).to_le_bytes()).collect();
+        let words: Vec<u8> = (0..9000_u32).flat_map(|n| (n * 7).to_le_bytes()).collect();
         file.write_all(b"head").unwrap();
         file.write_all(&words).unwrap();
         let reads = Reads::new(file, 4);
         for _ in 0..READS {
-            assert_eq!(reads.members(&[99, 0, 5]), Some(vec![693, 0, 35]));
+            // Two runs, the same place twice, and the last one.
+            let members = reads.members(&[8999, 0, 5, 8990, 5]);
+            assert_eq!(members, Some(vec![62_993, 0, 35, 62_930, 35]));
         }
         assert_eq!(reads.members(&[1]), None);
     }
