@@ -86,14 +86,25 @@ impl Cache {
     /// Looks items up, on a thread that may block. `bytes`: of one tensor. `None` if the runtime ends.
     async fn look_up(&self, size: Size, items: Vec<Item>, bytes: usize) -> Option<Vec<Looked>> {
         let cache = self.inner.clone();
-        let look = move |item: Item| {
+        let look = move |mut item: Item| {
             let key = cache.recipe.key(size, &item);
-            let tensor = cache.get(&key, bytes);
+            let tensor = match item.name {
+                // It was looked up before it was made.
+                Some(_) => item.known.take(),
+                None => cache.get(&key, bytes),
+            };
             Looked { item, key, tensor }
         };
         spawn_blocking(move || items.into_iter().map(look).collect())
             .await
             .ok()
+    }
+
+    /// Looks up what has a name, on a thread that may block. `bytes`: of one tensor.
+    async fn known(&self, name: blake3::Hash, seed: u64, bytes: usize) -> Option<Tensor> {
+        let cache = self.inner.clone();
+        let look = move || cache.get(&cache.recipe.key_of(&name, seed), bytes);
+        spawn_blocking(look).await.ok().flatten()
     }
 
     /// Keeps a tensor, soon.

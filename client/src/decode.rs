@@ -1,5 +1,7 @@
 //! Frames of videos, by a bounded number of processes at once.
 
+mod named;
+
 use std::{
     sync::Arc,
     thread,

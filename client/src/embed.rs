@@ -32,6 +32,10 @@ pub(crate) struct Item {
     pub(crate) payloads: Vec<Bytes>,
     /// The frames that are wanted of a video, by timestamp; else empty.
     pub(crate) times: Vec<i64>,
+    /// The latent cache's name of the payloads, where they had one before there were any.
+    pub(crate) name: Option<blake3::Hash>,
+    /// What the cache has under it. Then there are no payloads.
+    pub(crate) known: Option<Tensor>,
 }
 
 /// An encoded chunk.

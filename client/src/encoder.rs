@@ -297,6 +297,8 @@ impl Inner {
                     ));
                 }
                 Ok(transform) => items.push(Item {
+                    name: None,
+                    known: None,
                     id: number as u64,
                     seed: cut::posterior_seed(key),
                     transform,

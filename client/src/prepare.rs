@@ -230,6 +230,8 @@ impl Run {
                     source: ready.source,
                     payloads: ready.payloads,
                     times: ready.times,
+                    name: ready.name,
+                    known: ready.known,
                 });
                 (ready.parts, ready.info)
             }));
@@ -290,6 +292,8 @@ impl Run {
             source: Source::Encoded,
             payloads: vec![image],
             times: Vec::new(),
+            name: None,
+            known: None,
             transform: place.transform,
             parts,
             info: None,

@@ -84,6 +84,24 @@ impl CachedEmbedder {
         self.deliver(size, answered.collect(), bytes).await
     }
 
+    /// Whether there is a cache.
+    pub(crate) const fn caches(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// What the cache has of an item with a name, before it is made.
+    pub(crate) async fn known(
+        &self,
+        size: Size,
+        name: blake3::Hash,
+        seed: u64,
+    ) -> Result<Option<Tensor>, CallError> {
+        let Some(cache) = &self.cache else {
+            return Ok(None);
+        };
+        Ok(cache.known(name, seed, self.bytes(size)?).await)
+    }
+
     /// Makes of tensors what is delivered, on a thread that may block where there is something to do.
     async fn deliver(
         &self,

@@ -11,6 +11,7 @@ const VERSION: u32 = 1;
 /// Separates these hashes from all others.
 const CONTEXT_RECIPE: &str = "preheat latent cache: what is the same through a run";
 const CONTEXT_KEY: &str = "preheat latent cache: one latent";
+const CONTEXT_NAMED: &str = "preheat latent cache: one latent of what has a name";
 /// Hexadecimal digits of a recipe that name its folder. A collision mixes two recipes in one folder,
 /// where their entries still differ by name.
 const FOLDER_DIGITS: usize = 16;
@@ -56,6 +57,9 @@ impl Recipe {
 
     /// The sample's id is no part of it: equal bytes have equal latents, under whatever name.
     pub(crate) fn key(&self, size: Size, item: &Item) -> Key {
+        if let Some(name) = &item.name {
+            return self.key_of(name, item.seed);
+        }
         let drawn = item.transform;
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_KEY);
         hasher.update(self.hash.as_bytes());
@@ -83,6 +87,16 @@ impl Recipe {
                 hasher.update(&time.to_le_bytes());
             }
         }
+        Key(*hasher.finalize().as_bytes())
+    }
+
+    /// That of an item whose name covers all but the model and the draw.
+    pub(crate) fn key_of(&self, name: &blake3::Hash, seed: u64) -> Key {
+        let seed = if self.draws { seed } else { 0 };
+        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_NAMED);
+        hasher.update(self.hash.as_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(&seed.to_le_bytes());
         Key(*hasher.finalize().as_bytes())
     }
 }
@@ -136,7 +150,32 @@ mod tests {
             source: Source::Encoded,
             payloads: vec![Bytes::from_static(b"a photo")],
             times: Vec::new(),
+            name: None,
+            known: None,
         }
+    }
+
+    #[test]
+    fn a_name_stands_for_the_payloads() {
+        let named = |name: &[u8], seed, payload| Item {
+            name: Some(blake3::hash(name)),
+            seed,
+            payloads: vec![Bytes::from_static(payload)],
+            ..item()
+        };
+        let [mode, sample] = [Posterior::Mode, Posterior::Sample].map(|posterior| {
+            let ask = ask(posterior, Scale::Raw, DType::F32);
+            Recipe::new("model", ask, Filter::Bicubic)
+        });
+        let size = Size::new(32, 32);
+        let key = |recipe: &Recipe, item| recipe.key(size, &item);
+        let first = key(&mode, named(b"a", 1, b"x"));
+        assert_eq!(first, key(&mode, named(b"a", 2, b"y")));
+        assert_ne!(first, key(&mode, named(b"b", 1, b"x")));
+        assert_ne!(first, key(&mode, item()));
+        let drawn = [1, 2].map(|seed| key(&sample, named(b"a", seed, b"x")));
+        assert_ne!(drawn[0], drawn[1]);
+        assert_ne!(drawn[0], first);
     }
 
     fn ask(posterior: Posterior, scale: Scale, dtype: DType) -> Ask {

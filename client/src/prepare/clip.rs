@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use preheat_clips::{Encoding, Input};
+use preheat_clips::{Encoding, Input, Video};
 use preheat_proto::{Error as CallError, Source};
 
 use super::{Job, Parts, Place, Run};
 use crate::{
-    batch::ClipInfo,
+    batch::{ClipInfo, Tensor},
     dataset::{Clip, Made, Media},
     decode::Decoders,
     plan::{Size, Transform},
@@ -26,6 +26,10 @@ pub(super) struct Ready {
     pub(super) payloads: Vec<Bytes>,
     /// For [`Source::Video`].
     pub(super) times: Vec<i64>,
+    /// See [`Item::name`](crate::embed::Item::name).
+    pub(super) name: Option<blake3::Hash>,
+    /// Its latents, without payloads.
+    pub(super) known: Option<Tensor>,
     /// What is left to do to the payloads.
     pub(super) transform: Transform,
     pub(super) parts: Parts,
@@ -103,6 +107,8 @@ impl Run {
             source: Source::Encoded,
             payloads: Vec::new(),
             times: Vec::new(),
+            name: None,
+            known: None,
             transform: place.transform,
             parts,
             info: None,
@@ -127,23 +133,49 @@ impl Run {
                         Err(reason) => return Ok(Err(reason)),
                     }
                 } else {
-                    let geometry = (&place.transform, size);
-                    let frames = decoders.frames((input, video), times, geometry).await?;
-                    let untouched;
-                    (ready.payloads, untouched) = match frames {
-                        Ok(frames) => frames,
-                        Err(reason) => return Ok(Err(reason)),
-                    };
-                    if !untouched {
-                        ready.transform = flip_only(place.transform, size);
-                        if decoders.encoding() == Encoding::Rgb8 {
-                            ready.source = Source::Rgb8;
-                        }
+                    let seed = self.plan.posterior_seed(job.epoch, place.sample);
+                    let made = ((input, video), times, (size, seed));
+                    if let Err(reason) = self.decode(decoders, made, &mut ready).await? {
+                        return Ok(Err(reason));
                     }
                 }
             }
         }
         Ok(self.fits(size, &ready.payloads).map(|()| ready))
+    }
+
+    /// Decodes the frames of a video, unless the cache has their latents. The inner error is about the
+    /// video.
+    async fn decode(
+        &self,
+        decoders: &Decoders,
+        ((input, video), times, (size, seed)): ((Input, Video), Vec<i64>, (Size, u64)),
+        ready: &mut Ready,
+    ) -> Result<Result<(), String>, CallError> {
+        let transform = ready.transform;
+        let geometry = (&transform, size);
+        if self.embedder.caches() {
+            ready.name = decoders.name(&input, &times, geometry).await;
+        }
+        if let Some(name) = ready.name {
+            ready.known = self.embedder.known(size, name, seed).await?;
+        }
+        if ready.known.is_some() {
+            return Ok(Ok(()));
+        }
+        let frames = decoders.frames((input, video), times, geometry).await?;
+        let untouched;
+        (ready.payloads, untouched) = match frames {
+            Ok(frames) => frames,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if !untouched {
+            ready.transform = flip_only(transform, size);
+            if decoders.encoding() == Encoding::Rgb8 {
+                ready.source = Source::Rgb8;
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Whether a sample can be sent at all.

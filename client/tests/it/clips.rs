@@ -6,7 +6,7 @@ mod places;
 pub(crate) mod replica;
 pub(crate) mod videos;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use preheat_client::{
     BadSamples, Batch, ClipEncoding, Config, DataLoader, Dataset, Pace, Rate, Start, State, Tail,
@@ -294,6 +294,11 @@ fn a_latent_cache_keeps_clips_by_their_cut() {
     let calls = replica.calls();
     assert_eq!(run(&config), first);
     assert_eq!(replica.calls(), calls, "all was there");
+    // Nothing is decoded either: no process could start in this time.
+    let patience = std::mem::replace(&mut config.clip_timeout, Duration::from_millis(1));
+    assert_eq!(run(&config), first);
+    assert_eq!(replica.calls(), calls, "all was there");
+    config.clip_timeout = patience;
     config.seed += 1;
     run(&config);
     assert!(replica.calls() > calls, "other starts are other clips");

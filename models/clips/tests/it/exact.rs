@@ -217,3 +217,28 @@ fn files_that_were_cut_without_encoding() {
         }
     }
 }
+
+/// Where two frames have one time, the first of them is the one of that time, wherever decoding begins.
+#[test]
+fn two_frames_at_one_time() {
+    let Some(with) = With::new() else { return };
+    let mut numbered = Numbered::new(Codec::H264, 60);
+    numbered.options = ["-bf", "0", "-x264-params", "keyint=12:scenecut=0"]
+        .map(str::to_owned)
+        .into();
+    let Some(_) = with.clip("once.mp4", &numbered) else {
+        return;
+    };
+    // 512 ticks are a frame. The 24th begins a group.
+    let same = "setts=ts=if(eq(N\\,24)\\,TS-512\\,TS)";
+    let arguments = ["-i", "once.mp4", "-c", "copy", "-bsf:v", same, "twice.mkv"];
+    with.run(&arguments);
+    let input = Input::Path(with.path("twice.mkv"));
+    let video = with.probe(&input).unwrap();
+    let expected: Vec<u32> = (0..60).filter(|&number| number != 24).collect();
+    assert_eq!(with.all(&input).unwrap(), all_of(expected.clone()));
+    for at in [22, 23, 24, 30, 58] {
+        let alone = with.numbers(&input, &video, &[video.times[at]]);
+        assert_eq!(alone, [Some(expected[at])], "{at}");
+    }
+}
