@@ -24,6 +24,8 @@ from draws import CLASSES
 from reference import clip, outputs, randomise
 
 EQUAL = 1e-5
+# diffusers 0.40 fails on batches of these: the mask of their attention has no axis for it.
+ONE_BY_ONE = ("AutoencoderKLHunyuanVideo15",)
 
 
 def distance(a, b):
@@ -48,7 +50,8 @@ def compare(encode, name, seed, folder):
     frames = r.choice(lengths)
     sides = [max(cell * r.randint(1, 4) + even * r.randint(0, 3), even) for _ in range(2)]
     sides = [side // even * even for side in sides]
-    shape = [r.choice([1, 1, 2]), 3, frames, *sides]
+    batch = 1 if name in ONE_BY_ONE else r.choice([1, 1, 2])
+    shape = [batch, 3, frames, *sides]
     pixels = clip(shape, r.randrange(2**31), flat=flat)
     save_file({"pixels": pixels}, folder / "pixels.safetensors")
     command = [encode, "--model", folder, "--device", "cpu", "--dtype", "f32"]
@@ -74,7 +77,7 @@ def main():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("classes", nargs="*", metavar="CLASS")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
     print("seed", seed)
     worst, failures = defaultdict(float), 0
