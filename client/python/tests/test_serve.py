@@ -61,6 +61,10 @@ def test_what_it_says_is_passed_on(installed, monkeypatch, tmp_path):
         preheat.serve("vae=synthetic:colour=red")
     with pytest.raises(preheat.ConfigError, match="must be name=path"):
         preheat.serve("synthetic")
+    late = "exec >&-; echo a late complaint >&2; exit 1"
+    monkeypatch.setenv("PREHEAT_SERVER", script(tmp_path / "late", late))
+    with pytest.raises(preheat.ServerError, match="ended: a late complaint"):
+        preheat.serve()
     monkeypatch.setenv("PREHEAT_SERVER", script(tmp_path / "other", "echo hello"))
     with pytest.raises(preheat.ServerError, match="another release"):
         preheat.serve()

@@ -26,6 +26,8 @@ START_SECONDS = 120.0
 """To be there: models are loaded, and devices prove themselves, before a replica listens."""
 STOP_SECONDS = 10.0
 """To end, before it is killed."""
+LAST_WORDS = 5.0
+"""Seconds until what it said before it ended has been read; another process may hold its stderr open."""
 LINES = 1000
 """Lines of its output that are kept, to be shown where it fails."""
 
@@ -73,8 +75,13 @@ class Server:
         except OSError as error:
             raise ServerError(f"{command[0]} cannot be started: {error}") from error
         atexit.register(self.close)
-        for stream, take in ((self._process.stdout, self._out), (self._process.stderr, self._err)):
-            threading.Thread(target=_read, args=(stream, take), daemon=True).start()
+        readers = [
+            threading.Thread(target=_read, args=(stream, take), daemon=True)
+            for stream, take in ((self._process.stdout, self._out), (self._process.stderr, self._err))
+        ]
+        for reader in readers:
+            reader.start()
+        self._last_words = readers[1]
         try:
             self.endpoint = "http://" + self._address(timeout)
         except BaseException:
@@ -89,6 +96,8 @@ class Server:
             raise ServerError(f"{PROGRAM} is not up after {timeout:g} s: {self._tail()}") from None
         if line is None:
             self._process.wait()
+            # Its output may be at its end before its complaint has been read.
+            self._last_words.join(LAST_WORDS)
             raise ServerError(f"{PROGRAM} ended: {self._tail()}")
         found = re.match(r"listening on (\S+)", line)
         if found is None:
