@@ -20,7 +20,7 @@ use preheat_models::{
 };
 use tempfile::TempDir;
 
-use crate::{latent, replica, replica_at, run};
+use crate::{held_address, latent, replica, replica_at, run};
 
 /// Frames a second of every clip, which none of the videos has.
 const RATE: u32 = 12;
@@ -208,8 +208,8 @@ fn clips_survive_the_death_of_their_replica() {
     let Some(videos) = Videos::make() else { return };
     // Slow enough that most of the run is still to come when it dies.
     let model = "synthetic:ms-per-megapixel=1000";
-    let first = replica(model);
-    let address = first.address().to_string();
+    let address = held_address();
+    let first = replica_at(model, &address);
     let config = Config {
         max_batches_ahead: 2,
         chunk_items: Some(1),

@@ -2,21 +2,21 @@
 
 use preheat_client::{Config, DataLoader};
 
-use crate::{config, folder, replica, replica_at, run};
+use crate::{config, folder, held_address, replica, replica_at, run};
 
 #[test]
 fn an_epoch_survives_the_death_of_its_replica() {
     // Slow enough that most of the epoch is still to come when the replica dies.
     let model = "synthetic:ms-per-megapixel=2000";
     let folder = folder(4);
-    let first = replica(model);
+    let address = held_address();
+    let first = replica_at(model, &address);
     let config = Config {
         max_batches_ahead: 3,
         ..config(&folder, &first)
     };
     let undisturbed = run(config.clone());
 
-    let address = first.address().to_string();
     let mut loader = DataLoader::new(config).unwrap();
     let mut batches = Vec::new();
     let mut replica = Some(first);
@@ -42,7 +42,7 @@ fn an_epoch_survives_the_death_of_its_replica() {
 #[test]
 fn an_endpoint_that_nobody_serves_is_an_error_in_time() {
     let folder = folder(1);
-    let replica = replica("synthetic");
+    let replica = replica_at("synthetic", &held_address());
     let config = config(&folder, &replica);
     replica.kill();
     let connect_timeout = std::time::Duration::from_millis(300);

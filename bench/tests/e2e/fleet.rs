@@ -10,7 +10,7 @@ use preheat_client::{Batch, Config, DataLoader, balance::Standing};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{balancer, browser, config, folder, replica, replica_at, run};
+use crate::{balancer, browser, config, folder, held_address, replica, replica_at, run};
 
 /// The bound on a wait for a replica that is paused: what it was given was expected to take a window,
 /// may be late by the bound on hedges, and is then done elsewhere; and the machine is busy.
@@ -63,7 +63,8 @@ fn same(batches: &[Batch], expected: &[Batch]) {
 fn survives_kills(through: impl Fn(&str) -> (String, Option<Replica>)) {
     let model = "synthetic:ms-per-megapixel=8000";
     let folder = folder(40);
-    let mut replicas: Vec<_> = (0..3).map(|_| replica(model)).collect();
+    let listen = |_| replica_at(model, &held_address());
+    let mut replicas: Vec<_> = (0..3).map(listen).collect();
     let undisturbed = run(over(&folder, &replicas[0].endpoint(), &replicas[0]));
     let (endpoint, _balancer) = through(&endpoints(&replicas));
     let mut loader = DataLoader::new(over(&folder, &endpoint, &replicas[0])).unwrap();
@@ -136,7 +137,8 @@ fn a_paused_replica_holds_nothing_up_and_works_again_when_it_goes_on() {
 
 #[test]
 fn the_status_page_shows_who_is_gone() {
-    let mut replicas: Vec<_> = (0..3).map(|_| replica("synthetic")).collect();
+    let listen = |_| replica_at("synthetic", &held_address());
+    let mut replicas: Vec<_> = (0..3).map(listen).collect();
     let balancer = balancer(&[&endpoints(&replicas)]);
     let page = balancer.page().unwrap().to_owned();
     let data = format!("{page}view.json");

@@ -21,10 +21,22 @@ use std::path::Path;
 use preheat_bench::{photos, replica::Replica};
 use preheat_client::{Batch, Config, Crop, DataLoader};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// A replica of `model`, named `vae`, on a free port.
 fn replica(model: &str) -> Replica {
     replica_at(model, "127.0.0.1:0")
+}
+
+/// Where replicas may come and go: a port that is given to nobody who asks for any, held by a socket that is
+/// bound, does not listen, and stays until the tests end.
+fn held_address() -> String {
+    let held = TcpSocket::new_v4().unwrap();
+    held.set_reuseaddr(true).unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = held.local_addr().unwrap();
+    std::mem::forget(held);
+    address.to_string()
 }
 
 fn replica_at(model: &str, listen: &str) -> Replica {

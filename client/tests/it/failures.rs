@@ -14,6 +14,7 @@ use tonic::Status;
 
 use crate::{
     photos::Photos,
+    port::Port,
     proxy::{Proxy, Wires},
     stub::{Act, Stub, drain, eventually},
 };
@@ -101,7 +102,6 @@ fn a_killed_replica_may_return_on_its_port() {
         _ => Act::Wait(Arc::new(Semaphore::new(0))),
     };
     let mut stub = Stub::start(mortal);
-    let addr = stub.addr;
     let mut config = photos.config(&stub.uri());
     config.max_batches_ahead = 2;
     let mut loader = DataLoader::new(config).unwrap();
@@ -113,12 +113,10 @@ fn a_killed_replica_may_return_on_its_port() {
         eventually("a call to break", || {
             stub.calls() > 3 && stub.counts.in_flight.load(SeqCst) > 0
         });
-        stub.kill();
-        stub = Stub::start_at(addr, mortal);
+        stub = Stub::start_at(stub.kill(), mortal);
     }
     eventually("a call to break", || stub.calls() > 3);
-    stub.kill();
-    let _immortal = Stub::start_at(addr, |_, _| Act::Answer);
+    let _immortal = Stub::start_at(stub.kill(), |_, _| Act::Answer);
     let (batches, stats) = trainer.join().unwrap();
     assert!(samples(&batches) == expected);
     assert!(stats.retries >= 4);
@@ -209,13 +207,8 @@ fn broken_answers_are_faults() {
 #[test]
 fn nobody_at_the_endpoint_is_said_in_time() {
     let photos = Photos::new(1);
-    // Bound and dropped: nobody listens there now.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut config = photos.config(&format!("http://127.0.0.1:{port}"));
+    let nobody = Port::hold();
+    let mut config = photos.config(&format!("http://{}", nobody.addr));
     config.connect_timeout = Duration::from_millis(500);
     let start = Instant::now();
     let error = refused(config.clone());
@@ -234,12 +227,10 @@ fn nobody_at_the_endpoint_is_said_in_time() {
 #[test]
 fn a_replica_may_come_up_late() {
     let photos = Photos::new(4);
-    let stub = Stub::answering();
-    let addr = stub.addr;
-    stub.kill();
-    let config = photos.config(&format!("http://{addr}"));
+    let port = Port::hold();
+    let config = photos.config(&format!("http://{}", port.addr));
     let loading = std::thread::spawn(move || DataLoader::new(config).map(|_| ()));
-    let _stub = Stub::start_at(addr, |_, _| Act::Answer);
+    let _stub = Stub::start_at(port, |_, _| Act::Answer);
     loading.join().unwrap().unwrap();
 }
 

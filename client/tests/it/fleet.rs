@@ -20,6 +20,7 @@ use tonic::{Status, transport::Server};
 
 use crate::{
     photos::Photos,
+    port::Port,
     proxy::{Proxy, Wires},
     stub::{Act, Stub, drain, eventually},
 };
@@ -100,15 +101,12 @@ fn what_is_not_a_replica_is_named_and_passed_by() {
     };
     // Accepts, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = Port::hold();
     let entries = [
         good.uri(),
         format!("http://{other}"),
         format!("http://{}", silent.local_addr().unwrap()),
-        format!("http://{nobody}"),
+        format!("http://{}", nobody.addr),
         // TLS, where the other side has none.
         good.uri().replace("http://", "https://"),
         good.uri(),

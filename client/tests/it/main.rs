@@ -22,6 +22,7 @@ mod mix;
 mod objects;
 mod order;
 mod photos;
+mod port;
 mod proxy;
 #[cfg(feature = "relay")]
 mod relay;

@@ -19,6 +19,7 @@ use tonic::{
 
 use crate::{
     photos::Photos,
+    port::Port,
     stub::{Act, Stub, drain},
 };
 
@@ -62,7 +63,7 @@ impl Authority {
             tls = tls.client_ca_root(Certificate::from_pem(clients.pem("ca")));
         }
         let server = Server::builder().tls_config(tls).unwrap();
-        Stub::start_with("127.0.0.1:0".parse().unwrap(), server, |_, _| Act::Answer)
+        Stub::start_with(Port::hold(), server, |_, _| Act::Answer)
     }
 }
 

@@ -23,6 +23,8 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, async_trait, transport::Server};
 
+use crate::port::Port;
+
 /// What to do with a call.
 pub(crate) enum Act {
     Answer,
@@ -44,6 +46,7 @@ pub(crate) struct Stub {
     pub(crate) addr: SocketAddr,
     pub(crate) counts: Arc<Counts>,
     runtime: Option<Runtime>,
+    port: Option<Port>,
 }
 
 #[derive(Default)]
@@ -57,7 +60,7 @@ pub(crate) struct Counts {
 
 impl Stub {
     pub(crate) fn start(script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+        Self::start_at(Port::hold(), script)
     }
 
     pub(crate) fn answering() -> Self {
@@ -65,15 +68,15 @@ impl Stub {
     }
 
     pub(crate) fn start_at(
-        addr: SocketAddr,
+        port: Port,
         script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(addr, Server::builder(), script)
+        Self::start_with(port, Server::builder(), script)
     }
 
     /// With a transport of the test's own.
     pub(crate) fn start_with(
-        addr: SocketAddr,
+        port: Port,
         mut server: Server,
         script: impl Fn(usize, &[u64]) -> Act + Send + Sync + 'static,
     ) -> Self {
@@ -83,17 +86,17 @@ impl Stub {
             counts: counts.clone(),
         };
         let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(addr)).unwrap();
-        let addr = listener.local_addr().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(port.addr)).unwrap();
         runtime.spawn(
             server
                 .add_service(EncoderServer::new(replica))
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
         Self {
-            addr,
+            addr: port.addr,
             counts,
             runtime: Some(runtime),
+            port: Some(port),
         }
     }
 
@@ -105,13 +108,13 @@ impl Stub {
         self.counts.calls.load(SeqCst)
     }
 
-    /// Ends at once, as by `kill -9`: connections break, the port is free.
-    pub(crate) fn kill(mut self) {
-        // Not in the background: the port must be free when this returns.
-        self.runtime
-            .take()
-            .unwrap()
-            .shutdown_timeout(Duration::from_secs(10));
+    /// Ends at once, as by `kill -9`: connections break, and nobody listens at the port, to which it may
+    /// return.
+    pub(crate) fn kill(mut self) -> Port {
+        // Not in the background: nobody may listen any more when this returns.
+        let runtime = self.runtime.take().unwrap();
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        self.port.take().unwrap()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use preheat_proto::v1;
+use tokio::net::TcpSocket;
 
 use crate::harness::{Ask, client, connect, eventually, soon};
 
@@ -233,10 +234,15 @@ async fn sighup_reads_the_models_again_and_goes_on_serving() {
     assert!(program.stderr().contains("no model has changed"));
 }
 
-/// A port that was free a moment ago.
+/// A port where a program may listen, and that is given to nobody who asks for any: held by a socket that is
+/// bound, does not listen, and stays until the tests end.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    let held = TcpSocket::new_v4().unwrap();
+    held.set_reuseaddr(true).unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = held.local_addr().unwrap();
+    std::mem::forget(held);
+    address
 }
 
 pub(crate) fn page(address: SocketAddr) -> String {

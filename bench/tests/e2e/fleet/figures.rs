@@ -11,7 +11,7 @@ use preheat_client::{DataLoader, balance::View};
 use tempfile::TempDir;
 
 use super::{endpoints, over, same};
-use crate::{balancer, folder, replica, replica_at};
+use crate::{balancer, folder, held_address, replica, replica_at};
 
 /// Relative speeds of the replicas.
 const SPEEDS: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
@@ -89,7 +89,8 @@ fn mixed_speeds() {
 fn two_minutes_of_kills(through_balancer: bool) {
     let folder = folder(50);
     let pace = "synthetic:ms-per-megapixel=4000,decode=off";
-    let mut replicas: Vec<_> = (0..3).map(|_| replica(pace)).collect();
+    let listen = |_| replica_at(pace, &held_address());
+    let mut replicas: Vec<_> = (0..3).map(listen).collect();
     let alone = measure(&mut endless(&folder, &replicas[0].endpoint(), &replicas[0])).0;
     let relay = through_balancer.then(|| balancer(&[&endpoints(&replicas)]));
     let all = relay

@@ -158,9 +158,7 @@ where
             let Some(stub) = stubs[replica].lock().unwrap().take() else {
                 continue;
             };
-            let addr = stub.addr;
-            stub.kill();
-            let again = Stub::start_at(addr, scripts[replica].clone());
+            let again = Stub::start_at(stub.kill(), scripts[replica].clone());
             *stubs[replica].lock().unwrap() = Some(again);
         }
     })
