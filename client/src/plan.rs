@@ -36,8 +36,6 @@ pub use weights::{MAX_EPOCH_SAMPLES, MAX_WEIGHT, Share, Shares, Weights};
 
 use std::sync::Arc;
 
-use strength_reduce::StrengthReducedU64;
-
 use crate::error::Error;
 use layout::Layout;
 use slots::Bucket;
@@ -100,7 +98,6 @@ pub struct Plan {
     steps: u64,
     unusable: Vec<u64>,
     order: Order,
-    repeats: StrengthReducedU64,
     /// Where weights differ.
     weighted: Option<Arc<Weighted>>,
 }
@@ -136,7 +133,6 @@ impl Plan {
             Shuffle::Given(_) => Order::Given(given::schedule(&spec, &buckets, &layout.table)),
         };
         Ok(Self {
-            repeats: StrengthReducedU64::new(spec.repeats.into()),
             unusable: layout.unusable.iter().map(u64::from).collect(),
             spec,
             layout,
@@ -324,7 +320,7 @@ impl Plan {
                     table: blocks.table(at, &self.buckets, ground),
                     ground,
                     bucket,
-                    repeats: self.repeats,
+                    repeats: u64::from(self.spec.repeats),
                     key,
                     drawn: drawn(),
                     last: None,
@@ -358,7 +354,7 @@ impl Plan {
         let Bucket { report, start, .. } = &self.buckets[bucket];
         let member = match walk {
             Walk::Plain => place % report.samples,
-            Walk::Permuted(order) => order.get(place) / self.repeats,
+            Walk::Permuted(order) => order.get(place) / u64::from(self.spec.repeats),
             Walk::Blocked(walk) => walk.member(place),
             Walk::Weighted(walk) => walk.member(place),
         };

@@ -8,8 +8,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use strength_reduce::StrengthReducedU64;
-
 use super::{
     Block, Bucket, Permutation, PlanSpec, Purpose, draw,
     layout::Words,
@@ -52,8 +50,6 @@ pub(super) struct Table {
     /// Batches complete before each group, and in the end.
     slots: Vec<u64>,
     buckets: usize,
-    /// Samples of a batch: what is before each group is divided by it, for every bucket.
-    batch: StrengthReducedU64,
 }
 
 /// For each group, and the end, what of each bucket is before it. What is before a shard is added up
@@ -145,7 +141,6 @@ impl Table {
             before,
             slots: Vec::new(),
             buckets: count,
-            batch: StrengthReducedU64::new(spec.global_batch.into()),
         };
         made.slots = (0..made.groups.len())
             .map(|group| made.done(spec, buckets, group).sum())
@@ -177,14 +172,14 @@ impl Table {
 
     /// Batches of each bucket that are complete before a group.
     fn done(&self, spec: &PlanSpec, buckets: &[Bucket], group: usize) -> impl Iterator<Item = u64> {
-        let repeats = u64::from(spec.repeats);
+        let (batch, repeats) = (u64::from(spec.global_batch), u64::from(spec.repeats));
         buckets.iter().enumerate().map(move |(at, bucket)| {
             let places = self.places(group, at, repeats);
             // The tail's batch, if there is one, comes with the bucket's last sample.
             if places == bucket.report.places {
                 bucket.report.batches
             } else {
-                places / self.batch
+                places / batch
             }
         })
     }
@@ -214,7 +209,7 @@ pub(super) struct Walk<'a> {
     pub(super) table: Arc<Table>,
     pub(super) ground: Ground<'a>,
     pub(super) bucket: usize,
-    pub(super) repeats: StrengthReducedU64,
+    pub(super) repeats: u64,
     /// Of the bucket's order in this epoch.
     pub(super) key: u64,
     /// Of what weights draw in it.
@@ -256,8 +251,8 @@ impl Walk<'_> {
     /// The group that a place is in.
     fn enter(&self, place: u64) -> Group {
         let (table, bucket) = (&*self.table, self.bucket);
-        let group = table.group(bucket, self.repeats.get(), place);
-        let bound = |group| table.places(group, bucket, self.repeats.get());
+        let group = table.group(bucket, self.repeats, place);
+        let bound = |group| table.places(group, bucket, self.repeats);
         let places = bound(group)..bound(group + 1);
         let key = draw(self.key, 0, group as u64, Purpose::Block);
         let [first, end] = [group, group + 1].map(|group| table.groups[group] as usize);

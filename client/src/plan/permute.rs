@@ -10,8 +10,6 @@
 
 use std::array;
 
-use strength_reduce::StrengthReducedU64;
-
 use super::seeds::mix;
 
 /// More rounds than four, which are enough for a secret key and long lists: short lists mix less
@@ -28,8 +26,6 @@ const LANES: usize = 4;
 pub struct Permutation {
     len: u64,
     sides: [u64; 2],
-    /// The second of them: dividing by it as the processor does would be a third of the work.
-    right: StrengthReducedU64,
     keys: [u64; ROUNDS],
 }
 
@@ -51,7 +47,6 @@ impl Permutation {
         Self {
             len,
             sides: [left, right],
-            right: StrengthReducedU64::new(right),
             keys,
         }
     }
@@ -66,8 +61,8 @@ impl Permutation {
         self.walk(value)
     }
 
-    /// What stands at all positions, in a third of the time: each step through the network waits for the
-    /// one before it, so several positions go side by side.
+    /// What stands at all positions, in less time: each step through the network waits for the one before
+    /// it, so several positions go side by side.
     pub fn all(&self) -> Vec<u64> {
         let mut all: Vec<u64> = (0..self.len).collect();
         let (chunks, rest) = all.as_chunks_mut::<LANES>();
@@ -94,7 +89,7 @@ impl Permutation {
 
     fn network<const N: usize>(&self, values: [u64; N]) -> [u64; N] {
         let [a, b] = self.sides;
-        let mut left = values.map(|value| value / self.right);
+        let mut left = values.map(|value| value / b);
         let mut right: [_; N] = array::from_fn(|lane| values[lane] - left[lane] * b);
         for keys in self.keys.chunks_exact(2) {
             for lane in 0..N {
