@@ -88,9 +88,9 @@ impl Cache {
         let cache = self.inner.clone();
         let look = move |mut item: Item| {
             let key = cache.recipe.key(size, &item);
-            let tensor = match item.name {
+            let tensor = match &mut item.named {
                 // It was looked up before it was made.
-                Some(_) => item.known.take(),
+                Some(named) => named.latent.take(),
                 None => cache.get(&key, bytes),
             };
             Looked { item, key, tensor }

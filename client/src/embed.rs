@@ -32,10 +32,16 @@ pub(crate) struct Item {
     pub(crate) payloads: Vec<Bytes>,
     /// The frames that are wanted of a video, by timestamp; else empty.
     pub(crate) times: Vec<i64>,
-    /// The latent cache's name of the payloads, where they had one before there were any.
-    pub(crate) name: Option<blake3::Hash>,
+    /// Where the latent cache was asked before there were payloads.
+    pub(crate) named: Option<Named>,
+}
+
+/// What the latent cache calls payloads before they are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: blake3::Hash,
     /// What the cache has under it. Then there are no payloads.
-    pub(crate) known: Option<Tensor>,
+    pub(crate) latent: Option<Tensor>,
 }
 
 /// An encoded chunk.

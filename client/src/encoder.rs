@@ -297,8 +297,7 @@ impl Inner {
                     ));
                 }
                 Ok(transform) => items.push(Item {
-                    name: None,
-                    known: None,
+                    named: None,
                     id: number as u64,
                     seed: cut::posterior_seed(key),
                     transform,

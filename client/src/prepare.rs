@@ -230,8 +230,7 @@ impl Run {
                     source: ready.source,
                     payloads: ready.payloads,
                     times: ready.times,
-                    name: ready.name,
-                    known: ready.known,
+                    named: ready.named,
                 });
                 (ready.parts, ready.info)
             }));
@@ -292,8 +291,7 @@ impl Run {
             source: Source::Encoded,
             payloads: vec![image],
             times: Vec::new(),
-            name: None,
-            known: None,
+            named: None,
             transform: place.transform,
             parts,
             info: None,

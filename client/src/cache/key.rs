@@ -57,8 +57,8 @@ impl Recipe {
 
     /// The sample's id is no part of it: equal bytes have equal latents, under whatever name.
     pub(crate) fn key(&self, size: Size, item: &Item) -> Key {
-        if let Some(name) = &item.name {
-            return self.key_of(name, item.seed);
+        if let Some(named) = &item.named {
+            return self.key_of(&named.name, item.seed);
         }
         let drawn = item.transform;
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_KEY);
@@ -134,7 +134,7 @@ mod tests {
     use preheat_proto::DType;
 
     use super::*;
-    use crate::plan::Transform;
+    use crate::{embed::Named, plan::Transform};
 
     fn item() -> Item {
         Item {
@@ -150,15 +150,17 @@ mod tests {
             source: Source::Encoded,
             payloads: vec![Bytes::from_static(b"a photo")],
             times: Vec::new(),
-            name: None,
-            known: None,
+            named: None,
         }
     }
 
     #[test]
     fn a_name_stands_for_the_payloads() {
         let named = |name: &[u8], seed, payload| Item {
-            name: Some(blake3::hash(name)),
+            named: Some(Named {
+                name: blake3::hash(name),
+                latent: None,
+            }),
             seed,
             payloads: vec![Bytes::from_static(payload)],
             ..item()

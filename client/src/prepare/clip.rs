@@ -8,9 +8,10 @@ use preheat_proto::{Error as CallError, Source};
 
 use super::{Job, Parts, Place, Run};
 use crate::{
-    batch::{ClipInfo, Tensor},
+    batch::ClipInfo,
     dataset::{Clip, Made, Media},
     decode::Decoders,
+    embed::Named,
     plan::{Size, Transform},
 };
 
@@ -26,10 +27,7 @@ pub(super) struct Ready {
     pub(super) payloads: Vec<Bytes>,
     /// For [`Source::Video`].
     pub(super) times: Vec<i64>,
-    /// See [`Item::name`](crate::embed::Item::name).
-    pub(super) name: Option<blake3::Hash>,
-    /// Its latents, without payloads.
-    pub(super) known: Option<Tensor>,
+    pub(super) named: Option<Named>,
     /// What is left to do to the payloads.
     pub(super) transform: Transform,
     pub(super) parts: Parts,
@@ -107,8 +105,7 @@ impl Run {
             source: Source::Encoded,
             payloads: Vec::new(),
             times: Vec::new(),
-            name: None,
-            known: None,
+            named: None,
             transform: place.transform,
             parts,
             info: None,
@@ -154,14 +151,15 @@ impl Run {
     ) -> Result<Result<(), String>, CallError> {
         let transform = ready.transform;
         let geometry = (&transform, size);
-        if self.embedder.caches() {
-            ready.name = decoders.name(&input, &times, geometry).await;
-        }
-        if let Some(name) = ready.name {
-            ready.known = self.embedder.known(size, name, seed).await?;
-        }
-        if ready.known.is_some() {
-            return Ok(Ok(()));
+        if self.embedder.caches()
+            && let Some(name) = decoders.name(&input, &times, geometry).await
+        {
+            let latent = self.embedder.known(size, name, seed).await?;
+            let is_known = latent.is_some();
+            ready.named = Some(Named { name, latent });
+            if is_known {
+                return Ok(Ok(()));
+            }
         }
         let frames = decoders.frames((input, video), times, geometry).await?;
         let untouched;
