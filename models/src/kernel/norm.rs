@@ -53,8 +53,8 @@ impl Moments {
 impl Norm {
     /// Takes the statistics of every picture of `x`.
     ///
-    /// Squares are taken around the mean of each chunk and joined in f64: the difference of two
-    /// large sums would lose a nearly flat picture.
+    /// Sums are taken around the mean of each chunk and joined in f64: the difference of two large
+    /// sums would lose a nearly flat picture, and an error of its mean would shift all of it alike.
     pub(crate) fn measure(x: Map<'_>, how: Statistics<'_>, act: Act) -> Vec<Self> {
         let Statistics {
             gamma,
@@ -76,17 +76,25 @@ impl Norm {
                     .zip(chunk)
                     .for_each(|(t, m)| *t = t.join(m));
             }
-            let group = |channel: usize| total[channel / width];
-            let scales = |(channel, gamma): (usize, &f32)| {
-                let Moments { count, squares, .. } = group(channel);
-                (f64::from(*gamma) / (squares / count + f64::from(eps)).sqrt()) as f32
-            };
+            let (mut means, mut scales) = (Vec::new(), Vec::new());
+            let mut shifts = Vec::new();
+            for (channel, (gamma, beta)) in gamma.iter().zip(beta).enumerate() {
+                let Moments {
+                    count,
+                    mean,
+                    squares,
+                } = total[channel / width];
+                let scale = f64::from(*gamma) / (squares / count + f64::from(eps)).sqrt();
+                // What the mean loses in f32 goes into the shift.
+                let lost = mean - f64::from(mean as f32);
+                means.push(mean as f32);
+                scales.push(scale as f32);
+                shifts.push((f64::from(*beta) - lost * scale) as f32);
+            }
             Self {
-                mean: (0..x.channels)
-                    .map(|channel| group(channel).mean as f32)
-                    .collect(),
-                scale: gamma.iter().enumerate().map(scales).collect(),
-                shift: beta.to_vec(),
+                mean: means,
+                scale: scales,
+                shift: shifts,
                 act,
             }
         };
@@ -129,6 +137,8 @@ fn scale(norm: &Norm, from: &[f32], to: &mut [f32]) {
     }
 }
 
+/// The corrected two-pass algorithm (Chan, Golub and LeVeque, 1983): the second pass is taken around
+/// a mean that is rounded, and tells by how much.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn chunk_moments(chunk: &[f32], channels: usize, groups: usize) -> Vec<Moments> {
     let width = channels / groups;
@@ -141,27 +151,27 @@ fn chunk_moments(chunk: &[f32], channels: usize, groups: usize) -> Vec<Moments> 
     for pixel in chunk.chunks_exact(channels) {
         sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
     }
-    let means: Vec<f64> = per_group(&sums)
-        .into_iter()
-        .map(|sum| sum / count)
-        .collect();
+    let means = per_group(&sums);
     let centre: Vec<f32> = (0..channels)
-        .map(|channel| means[channel / width] as f32)
+        .map(|channel| (means[channel / width] / count) as f32)
         .collect();
     sums.fill(0.0);
+    let mut squares = vec![0.0_f32; channels];
     for pixel in chunk.chunks_exact(channels) {
-        for ((sum, x), mean) in sums.iter_mut().zip(pixel).zip(&centre) {
-            *sum += (x - mean) * (x - mean);
+        let sums = sums.iter_mut().zip(&mut squares);
+        for (((sum, square), x), centre) in sums.zip(pixel).zip(&centre) {
+            let apart = x - centre;
+            *sum += apart;
+            *square += apart * apart;
         }
     }
-    let squares = per_group(&sums);
-    means
-        .into_iter()
-        .zip(squares)
-        .map(|(mean, squares)| Moments {
+    let joined = per_group(&sums).into_iter().zip(per_group(&squares));
+    joined
+        .zip(centre.iter().step_by(width))
+        .map(|((sum, squares), centre)| Moments {
             count,
-            mean,
-            squares,
+            mean: f64::from(*centre) + sum / count,
+            squares: squares - sum * sum / count,
         })
         .collect()
 }
