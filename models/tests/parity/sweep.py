@@ -1,7 +1,7 @@
 """Compares random models of the classes that take clips with diffusers.
 
     cargo build -p preheat-models --example encode
-    python sweep.py PATH/TO/encode [--seed N] [--rounds N] [CLASS...]
+    python sweep.py PATH/TO/encode [--seed N] [--rounds N] [--dtype f32|f16|bf16] [CLASS...]
 
 Every round draws a config, weights and a clip for each class, encodes the clip with diffusers and with
 the example, and compares mean, log-variance and normalised latents. Without a seed it draws one, and says
@@ -9,11 +9,12 @@ which. Weights are `made` by diffusers, `drawn` with everything in them random, 
 clip with next to no contrast, where norms enlarge whatever was rounded before them.
 
 It ends with the worst relative L2 of each class and kind. A round fails where that is past what counts as
-equal, unless it is diffusers' own rounding: in f64 diffusers is further from itself than the example is,
-and the example is within what counts as equal.
+equal, unless it is rounding: diffusers in the same dtype is further from its f64 than the example is, which
+in f32 must also be within what counts as equal.
 """
 
 import argparse
+import copy
 import json
 import random
 import subprocess
@@ -28,7 +29,8 @@ from safetensors.torch import load_file, save_file
 from draws import CLASSES
 from reference import clip, outputs, randomise
 
-EQUAL = 1e-5
+# The dtype of the example, what counts as equal to diffusers in f32, and diffusers in the same dtype.
+DTYPES = {"f32": (1e-5, torch.float32), "f16": (5e-3, torch.float16), "bf16": (3e-2, torch.bfloat16)}
 KINDS = ("made", "drawn", "flat")
 # diffusers 0.40 fails on batches of these: the mask of their attention has no axis for it.
 ONE_BY_ONE = ("AutoencoderKLHunyuanVideo15",)
@@ -44,7 +46,7 @@ def furthest(values, expected):
     return max(distance(values[key].reshape(v.shape), v) for key, v in expected.items())
 
 
-def compare(encode, name, seed, folder):
+def compare(encode, dtype, name, seed, folder):
     """The kind of weights, how far the example is from diffusers, and a complaint if there is one."""
     r = random.Random(f"{name} {seed}")
     make, lengths, cell, even = CLASSES[name](r)
@@ -61,7 +63,7 @@ def compare(encode, name, seed, folder):
     shape = [batch, 3, frames, *sides]
     pixels = clip(shape, r.randrange(2**31), flat=kind == "flat")
     save_file({"pixels": pixels}, folder / "pixels.safetensors")
-    command = [encode, "--model", folder, "--device", "cpu", "--dtype", "f32"]
+    command = [encode, "--model", folder, "--device", "cpu", "--dtype", dtype]
     command += ["--pixels", folder / "pixels.safetensors", "--output", folder / "out.safetensors"]
     done = subprocess.run(command, capture_output=True, text=True)
     config = json.loads((folder / "config.json").read_text())
@@ -71,12 +73,14 @@ def compare(encode, name, seed, folder):
     for key, expected in theirs.items():
         if ours[key].numel() != expected.numel():
             return kind, 0.0, f"FAILED {shape}: {key} {list(ours[key].shape)}, not {list(expected.shape)} {config}"
-    worst = furthest(ours, theirs)
-    if worst <= EQUAL:
+    worst, (equal, same) = furthest(ours, theirs), DTYPES[dtype]
+    if worst <= equal:
         return kind, worst, None
-    exact = outputs(model.double(), pixels.double())
+    exact = outputs(copy.deepcopy(model).double(), pixels.double())
+    if dtype != "f32":
+        theirs = outputs(model.to(same), pixels.to(same))
     far, rounded = furthest(ours, exact), furthest(theirs, exact)
-    verdict = "ROUNDED by diffusers" if far <= min(EQUAL, rounded) else "FAILED"
+    verdict = "ROUNDED" if far <= rounded and (dtype != "f32" or far <= equal) else "FAILED"
     return kind, worst, f"{verdict} {shape}: {worst:.1e}; from f64 {far:.1e}, diffusers {rounded:.1e} {config}"
 
 
@@ -85,6 +89,7 @@ def main():
     parser.add_argument("encode")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("classes", nargs="*", metavar="CLASS")
     args = parser.parse_intermixed_args()
     seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
@@ -94,7 +99,7 @@ def main():
         rounds, worst = defaultdict(int), defaultdict(float)
         for i in range(args.rounds):
             with tempfile.TemporaryDirectory() as folder:
-                kind, far, complaint = compare(args.encode, name, seed + i, Path(folder))
+                kind, far, complaint = compare(args.encode, args.dtype, name, seed + i, Path(folder))
             rounds[kind] += 1
             worst[kind] = max(worst[kind], far)
             if complaint:
