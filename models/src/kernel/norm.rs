@@ -151,9 +151,9 @@ fn chunk_moments(chunk: &[f32], channels: usize, groups: usize) -> Vec<Moments> 
     for pixel in chunk.chunks_exact(channels) {
         sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
     }
-    let means = per_group(&sums);
+    let totals = per_group(&sums);
     let centre: Vec<f32> = (0..channels)
-        .map(|channel| (means[channel / width] / count) as f32)
+        .map(|channel| (totals[channel / width] / count) as f32)
         .collect();
     sums.fill(0.0);
     let mut squares = vec![0.0_f32; channels];

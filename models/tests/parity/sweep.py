@@ -8,14 +8,15 @@ the example, and compares mean, log-variance and normalised latents. Without a s
 which. Weights are `made` by diffusers, `drawn` with everything in them random, or `flat`: small ones and a
 clip with next to no contrast, where norms enlarge whatever was rounded before them.
 
-It ends with the worst relative L2 of each class and kind. A round fails where that is past what counts as
-equal, unless it is rounding: diffusers in the same dtype is further from its f64 than the example is, which
-in f32 must also be within what counts as equal.
+It ends with the worst relative L2 of each class and kind, and fails where one is past what counts as equal.
+Of such a round it says how far the example, and diffusers in the same dtype, are from diffusers in f64: that
+tells whose rounding it is, and excuses nothing.
 """
 
 import argparse
 import copy
 import json
+import math
 import random
 import subprocess
 import sys
@@ -38,7 +39,9 @@ ONE_BY_ONE = ("AutoencoderKLHunyuanVideo15",)
 
 def distance(a, b):
     a, b = a.double(), b.double()
-    return ((a - b).norm() / b.norm()).item()
+    far = ((a - b).norm() / b.norm()).item()
+    # NaN would be lost among others: no number is greater.
+    return math.inf if math.isnan(far) else far
 
 
 def furthest(values, expected):
@@ -68,11 +71,11 @@ def compare(encode, dtype, name, seed, folder):
     done = subprocess.run(command, capture_output=True, text=True)
     config = json.loads((folder / "config.json").read_text())
     if done.returncode != 0:
-        return kind, 0.0, f"FAILED {shape}: {done.stderr.strip()} {config}"
+        return kind, math.inf, f"{shape}: {done.stderr.strip()} {config}"
     ours, theirs = load_file(folder / "out.safetensors"), outputs(model, pixels)
     for key, expected in theirs.items():
         if ours[key].numel() != expected.numel():
-            return kind, 0.0, f"FAILED {shape}: {key} {list(ours[key].shape)}, not {list(expected.shape)} {config}"
+            return kind, math.inf, f"{shape}: {key} {list(ours[key].shape)}, not {list(expected.shape)} {config}"
     worst, (equal, same) = furthest(ours, theirs), DTYPES[dtype]
     if worst <= equal:
         return kind, worst, None
@@ -80,8 +83,7 @@ def compare(encode, dtype, name, seed, folder):
     if dtype != "f32":
         theirs = outputs(model.to(same), pixels.to(same))
     far, rounded = furthest(ours, exact), furthest(theirs, exact)
-    verdict = "ROUNDED" if far <= rounded and (dtype != "f32" or far <= equal) else "FAILED"
-    return kind, worst, f"{verdict} {shape}: {worst:.1e}; from f64 {far:.1e}, diffusers {rounded:.1e} {config}"
+    return kind, worst, f"{shape}: {worst:.1e}; from f64 {far:.1e}, diffusers {rounded:.1e} {config}"
 
 
 def main():
@@ -103,8 +105,8 @@ def main():
             rounds[kind] += 1
             worst[kind] = max(worst[kind], far)
             if complaint:
-                failures += complaint.startswith("FAILED")
-                print(name, "seed", seed + i, kind, complaint, flush=True)
+                failures += 1
+                print("FAILED", name, "seed", seed + i, kind, complaint, flush=True)
         kinds = (f"{rounds[kind]:3} {kind} {worst[kind]:.1e}" for kind in KINDS if rounds[kind])
         print(f"{name:28}", ", ".join(kinds), flush=True)
     sys.exit(failures > 0)
