@@ -4,6 +4,7 @@ mod finish;
 mod look;
 mod place;
 mod standing;
+mod suspects;
 mod watch;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -71,8 +71,6 @@ pub(super) struct Replica {
     /// Gets nothing until a timer says so.
     pub(super) shut: bool,
     pub(super) opens_at: Time,
-    /// Whether its end was noted.
-    pub(super) ended: bool,
     /// Whether it was said that it flatters itself.
     doubted: bool,
     /// Whether it was asked if it is well again.
@@ -118,7 +116,6 @@ impl Replica {
             allowance: 0.0,
             shut: false,
             opens_at: now,
-            ended: false,
             probed: false,
             doubted: false,
             strikes: 0,
@@ -300,7 +297,6 @@ impl Replica {
         self.standing = Standing::Up;
         self.reason = Arc::from("");
         self.shut = false;
-        self.ended = false;
         self.doubted = false;
         self.ramp = 1;
         self.window = 1.0;

@@ -34,6 +34,10 @@ pub(super) struct Flight {
     /// When the answer should come.
     pub(super) due: Time,
     pub(super) hedge: bool,
+    /// Whether its replica counts it among those that may have ended another.
+    pub(super) suspect: bool,
+    /// Whether its replica is known to have ended, though nobody has said so of this attempt.
+    pub(super) lost: bool,
     /// When it will be looked at next.
     pub(super) alarm: Time,
 }

@@ -1,6 +1,6 @@
 //! What becomes of attempts, and of requests, at their end.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use preheat_proto::{Code, Error as CallError};
 
@@ -25,14 +25,10 @@ impl Core {
         replica: ReplicaId,
         outcome: Outcome,
     ) -> Verdict {
-        if matches!(outcome, Outcome::Away { underway: true, .. })
-            && let Some(gone) = self.replica_mut(replica)
-            && !std::mem::replace(&mut gone.ended, true)
-        {
-            // The first to say so speaks for all that it had.
-            gone.lost();
-            let aboard = gone.aboard.clone();
-            self.deaths.record(now, &aboard);
+        // It may be back by now: what was lost with its last end says nothing of it.
+        let stale = self.flight(request, replica).is_none_or(|one| one.lost);
+        if !stale && matches!(outcome, Outcome::Away { underway: true, .. }) {
+            self.implicate(now, replica);
         }
         let answered = matches!(outcome, Outcome::Answered);
         let group = self.requests.get(&request).map(|one| one.group);
@@ -42,7 +38,7 @@ impl Core {
         if let (true, Some(group)) = (answered, group) {
             self.judge_speed(now, replica, group);
         }
-        let verdict = self.judge(now, request, replica, outcome);
+        let verdict = self.judge(now, request, replica, outcome, stale);
         self.relist(replica);
         self.forget_if_left(replica);
         verdict
@@ -54,6 +50,7 @@ impl Core {
         request: RequestId,
         replica: ReplicaId,
         outcome: Outcome,
+        stale: bool,
     ) -> Verdict {
         match outcome {
             Outcome::Answered => {
@@ -81,13 +78,15 @@ impl Core {
                 self.shut(now, replica, pause.min(MAX_PUSHBACK));
             }
             Outcome::Away { underway, reason } => {
-                self.falls(now, replica, &reason);
-                self.pending.push(Action::Probe { replica });
+                if !stale {
+                    self.falls(now, replica, &reason);
+                    self.pending.push(Action::Probe { replica });
+                }
                 if let Some(error) = self.exhausted(now, request, &reason) {
                     self.end(now, request, true);
                     return Verdict::Fail(error);
                 }
-                if underway && let Some(error) = self.suspect(request, replica, &reason) {
+                if underway && let Some(error) = self.blamed(request, &reason) {
                     self.end(now, request, true);
                     return Verdict::Fail(error);
                 }
@@ -174,33 +173,6 @@ impl Core {
         request.faults
     }
 
-    /// A replica ended while it had the request: whether that is the request's fault.
-    fn suspect(
-        &mut self,
-        id: RequestId,
-        replica: ReplicaId,
-        reason: &Arc<str>,
-    ) -> Option<CallError> {
-        let request = self.requests.get_mut(&id)?;
-        request.deaths.push(replica);
-        let ended = request.deaths.clone();
-        if !self.deaths.blames(&ended) {
-            return None;
-        }
-        self.deaths.explained(id);
-        let names = ended
-            .iter()
-            .filter_map(|&one| Some(&*self.replica(one)?.name));
-        let names: Vec<_> = names.collect();
-        Some(CallError::new(
-            Code::Internal,
-            format!(
-                "replicas ended while they had it: {} ({reason}); it is not tried on another one",
-                names.join(", ")
-            ),
-        ))
-    }
-
     /// Another attempt, before everything that waits, unless there is still one under way.
     pub(super) fn again(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else {
@@ -231,7 +203,6 @@ impl Core {
         };
         self.timers.remove(&(flight.alarm, Timer::Flight(id, from)));
         let (pixels, group) = (request.pixels, request.group);
-        let suspect = request.is_suspect();
         if answered {
             self.totals.hedges_won += u64::from(flight.hedge);
             self.work.add(now, flight.seconds);
@@ -248,7 +219,7 @@ impl Core {
             self.groups[usize::from(group)].measure(before, after);
         }
         replica.lays_down(now, id, pixels, flight.seconds);
-        replica.suspects -= u32::from(suspect && replica.suspects > 0);
+        replica.suspects -= u32::from(flight.suspect);
         true
     }
 
@@ -259,13 +230,7 @@ impl Core {
         };
         let (trainer, pixels) = (request.trainer, request.pixels);
         for flight in request.flights.into_iter().flatten() {
-            self.land(now, id, flight.replica, false);
-            self.relist(flight.replica);
-            self.forget_if_left(flight.replica);
-            self.pending.push(Action::Cancel {
-                request: id,
-                replica: flight.replica,
-            });
+            self.call_back(now, id, flight.replica);
         }
         let Some(request) = self.requests.remove(&id) else {
             return;
@@ -282,6 +247,14 @@ impl Core {
             trainer.outstanding = trainer.outstanding.saturating_sub(pixels);
         }
         self.totals.failed += u64::from(failed);
+    }
+
+    /// Cancels an attempt that is under way.
+    pub(super) fn call_back(&mut self, now: Time, request: RequestId, replica: ReplicaId) {
+        self.land(now, request, replica, false);
+        self.relist(replica);
+        self.forget_if_left(replica);
+        self.pending.push(Action::Cancel { request, replica });
     }
 
     /// There is no replica for a group, nor will there be soon.

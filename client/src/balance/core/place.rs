@@ -174,13 +174,16 @@ impl Core {
             .map_or(typical, |lane| lane.rate.guess(typical));
         let seconds = request.pixels as f64 / rate.max(1.0);
         let due = replica.takes(now, id, request.pixels, seconds);
-        replica.suspects += u32::from(request.is_suspect());
+        let suspect = request.is_suspect();
+        replica.suspects += u32::from(suspect);
         let mut flight = Flight {
             replica: to,
             seconds,
             sent: now,
             due,
             hedge,
+            suspect,
+            lost: false,
             alarm: due,
         };
         let elsewhere = Duration::from_secs_f64(group.cost(request.pixels));

@@ -141,13 +141,13 @@ impl Core {
             self.set_standing(id, Standing::Away);
         }
         if silent {
-            self.recall(now, id);
+            self.recall(now, id, reason);
         }
         self.release(now);
     }
 
     /// Takes back all that a replica has, for others.
-    fn recall(&mut self, now: Time, id: ReplicaId) {
+    fn recall(&mut self, now: Time, id: ReplicaId, reason: &str) {
         let aboard = self.replica(id).map(|replica| replica.aboard.clone());
         for request in aboard.unwrap_or_default() {
             if self.land(now, request, id, false) {
@@ -155,7 +155,10 @@ impl Core {
                     request,
                     replica: id,
                 });
-                self.again(request);
+                match self.blamed(request, reason) {
+                    Some(error) => self.fail(now, request, error),
+                    None => self.again(request),
+                }
             }
         }
         self.forget_if_left(id);

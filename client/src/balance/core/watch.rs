@@ -141,7 +141,11 @@ impl Core {
         }
     }
 
-    fn flight(&self, id: RequestId, replica: ReplicaId) -> Option<crate::balance::request::Flight> {
+    pub(super) fn flight(
+        &self,
+        id: RequestId,
+        replica: ReplicaId,
+    ) -> Option<crate::balance::request::Flight> {
         let request = self.requests.get(&id)?;
         request
             .flights()
