@@ -14,8 +14,10 @@ use tonic::{Request, Status};
 use super::judge;
 use crate::{replica::Replica, secrets::Secrets};
 
-/// How long an endpoint may take to be connected and to say what it serves.
+/// How long an endpoint may take to be connected, ...
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// ... and then to say what it serves: a host that stands still for some seconds is no reason to give up.
+const INFO_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a replica of ours calls its model.
 const MODEL: &str = "vae";
 
@@ -106,9 +108,9 @@ impl Target {
         let mut request = Request::new(InfoRequest {});
         self.sign(&mut request);
         let uri = &self.uri;
-        let answer = timeout(CONNECT_TIMEOUT, self.connections.info(request)).await;
+        let answer = timeout(INFO_TIMEOUT, self.connections.info(request)).await;
         let Ok(answer) = answer else {
-            bail!("{uri} accepted the connection and then said nothing for {CONNECT_TIMEOUT:?}");
+            bail!("{uri} accepted the connection and then said nothing for {INFO_TIMEOUT:?}");
         };
         let info = answer.map_err(|status| self.explain(&status))?;
         ensure!(

@@ -86,7 +86,14 @@ impl Stub {
             counts: counts.clone(),
         };
         let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(port.addr)).unwrap();
+        let mut listener = None;
+        // A process that another test is just starting has this one's files open until it runs: the
+        // listener that was closed at this port among them.
+        eventually("the port is free again", || {
+            listener = runtime.block_on(TcpListener::bind(port.addr)).ok();
+            listener.is_some()
+        });
+        let listener = listener.unwrap();
         runtime.spawn(
             server
                 .add_service(EncoderServer::new(replica))
