@@ -38,7 +38,11 @@ impl Core {
         if let (true, Some(group)) = (answered, group) {
             self.judge_speed(now, replica, group);
         }
-        let verdict = self.judge(now, request, replica, outcome, stale);
+        if let (Outcome::Away { reason, .. }, false) = (&outcome, stale) {
+            self.falls(now, replica, reason);
+            self.pending.push(Action::Probe { replica });
+        }
+        let verdict = self.judge(now, request, replica, outcome);
         self.relist(replica);
         self.forget_if_left(replica);
         verdict
@@ -50,7 +54,6 @@ impl Core {
         request: RequestId,
         replica: ReplicaId,
         outcome: Outcome,
-        stale: bool,
     ) -> Verdict {
         match outcome {
             Outcome::Answered => {
@@ -78,10 +81,6 @@ impl Core {
                 self.shut(now, replica, pause.min(MAX_PUSHBACK));
             }
             Outcome::Away { underway, reason } => {
-                if !stale {
-                    self.falls(now, replica, &reason);
-                    self.pending.push(Action::Probe { replica });
-                }
                 if let Some(error) = self.exhausted(now, request, &reason) {
                     self.end(now, request, true);
                     return Verdict::Fail(error);
