@@ -1,12 +1,14 @@
 """Compares random models of the classes that take clips with diffusers.
 
     cargo build -p preheat-models --example encode
-    python sweep.py PATH/TO/encode [--seed N] [--rounds N] [--dtype f32|f16|bf16] [CLASS...]
+    python sweep.py PATH/TO/encode [--seed N] [--rounds N] [--dtype f32|f16|bf16]
+                               [--larger PIXELS] [CLASS...]
 
 Every round draws a config, weights and a clip for each class, encodes the clip with diffusers and with
 the example, and compares mean, log-variance and normalised latents. Without a seed it draws one, and says
 which. Weights are `made` by diffusers, `drawn` with everything in them random, or `flat`: small ones and a
-clip with next to no contrast, where norms enlarge whatever was rounded before them.
+clip with next to no contrast, where norms enlarge whatever was rounded before them. Sides begin at what
+a model can take, which is a few pixels; --larger adds to them.
 
 It ends with the worst relative L2 of each class and kind, and fails where one is past what counts as equal.
 Of such a round it says how far the example, and diffusers in the same dtype, are from diffusers in f64: that
@@ -49,7 +51,7 @@ def furthest(values, expected):
     return max(distance(values[key].reshape(v.shape), v) for key, v in expected.items())
 
 
-def compare(encode, dtype, name, seed, folder):
+def compare(encode, dtype, larger, name, seed, folder):
     """The kind of weights, how far the example is from diffusers, and a complaint if there is one."""
     r = random.Random(f"{name} {seed}")
     make, lengths, cell, even = CLASSES[name](r)
@@ -61,7 +63,7 @@ def compare(encode, dtype, name, seed, folder):
     model.save_pretrained(folder)
     frames = r.choice(lengths)
     sides = [max(cell * r.randint(1, 4) + even * r.randint(0, 3), even) for _ in range(2)]
-    sides = [side // even * even for side in sides]
+    sides = [(side + larger) // even * even for side in sides]
     batch = 1 if name in ONE_BY_ONE else r.choice([1, 1, 2])
     shape = [batch, 3, frames, *sides]
     pixels = clip(shape, r.randrange(2**31), flat=kind == "flat")
@@ -92,6 +94,7 @@ def main():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--larger", type=int, default=0, metavar="PIXELS")
     parser.add_argument("classes", nargs="*", metavar="CLASS")
     args = parser.parse_intermixed_args()
     seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
@@ -101,7 +104,7 @@ def main():
         rounds, worst = defaultdict(int), defaultdict(float)
         for i in range(args.rounds):
             with tempfile.TemporaryDirectory() as folder:
-                kind, far, complaint = compare(args.encode, args.dtype, name, seed + i, Path(folder))
+                kind, far, complaint = compare(args.encode, args.dtype, args.larger, name, seed + i, Path(folder))
             rounds[kind] += 1
             worst[kind] = max(worst[kind], far)
             if complaint:
