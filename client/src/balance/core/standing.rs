@@ -150,15 +150,17 @@ impl Core {
     fn recall(&mut self, now: Time, id: ReplicaId, reason: &str) {
         let aboard = self.replica(id).map(|replica| replica.aboard.clone());
         for request in aboard.unwrap_or_default() {
-            if self.land(now, request, id, false) {
-                self.pending.push(Action::Cancel {
-                    request,
-                    replica: id,
-                });
-                match self.blamed(request, reason) {
-                    Some(error) => self.fail(now, request, error),
-                    None => self.again(request),
-                }
+            let lost = self.flight(request, id).is_some_and(|one| one.lost);
+            self.call_back(now, request, id);
+            // Silence by itself is nobody's fault.
+            let blamed = if lost {
+                self.blamed(request, reason)
+            } else {
+                None
+            };
+            match blamed {
+                Some(error) => self.fail(now, request, error),
+                None => self.again(request),
             }
         }
         self.forget_if_left(id);

@@ -14,7 +14,9 @@ impl Core {
             return;
         };
         gone.lost();
-        let aboard = gone.aboard.clone();
+        let mut aboard = gone.aboard.clone();
+        // Of what was lost with an earlier end nobody may have said so yet.
+        aboard.retain(|&id| self.flight(id, replica).is_some_and(|one| !one.lost));
         self.deaths.record(now, &aboard);
         for id in aboard {
             let Some(request) = self.requests.get_mut(&id) else {
@@ -34,23 +36,19 @@ impl Core {
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };
-        let mut beside_another = None;
-        for flight in request.flights.iter_mut().flatten() {
-            let Some(replica) = self.replicas[flight.replica.slot()].as_mut() else {
-                continue;
-            };
-            if flight.lost || flight.suspect {
-                continue;
-            }
-            if replica.suspects == 0 {
-                replica.suspects = 1;
+        let mut flights = request.flights.iter_mut().flatten();
+        let Some(flight) = flights.find(|one| !one.lost && !one.suspect) else {
+            return;
+        };
+        match &mut self.replicas[flight.replica.slot()] {
+            Some(alone) if alone.suspects == 0 => {
+                alone.suspects = 1;
                 flight.suspect = true;
-            } else {
-                beside_another = Some(flight.replica);
             }
-        }
-        if let Some(replica) = beside_another {
-            self.call_back(now, id, replica);
+            _ => {
+                let replica = flight.replica;
+                self.call_back(now, id, replica);
+            }
         }
     }
 

@@ -167,6 +167,28 @@ fn late_word_of_an_end_says_nothing_of_who_is_back() {
     ends(&mut world, id, first);
     assert_eq!(world.standing(0), Standing::Away);
     back(&mut world, 0);
+    // The first ends it again: of the other nobody has said anything, and it was aboard once.
+    world.run(world.now + 20 * SECOND);
+    assert_eq!(world.core.replica(id).unwrap().aboard, [late, first]);
+    ends(&mut world, id, first);
+    assert_eq!(world.core.requests[&first].deaths, [id, id]);
+    assert_eq!(world.core.requests[&late].deaths, [id]);
+    back(&mut world, 0);
     ends(&mut world, id, late);
     assert_eq!(world.standing(0), Standing::Up);
+}
+
+#[test]
+fn silence_is_nobodys_fault() {
+    let (mut world, replicas, asked) = two_on_both([PIXELS; 2]);
+    world.run(world.now + 10 * SECOND);
+    let stalled = [0, 1].map(|one| world.standing(one) == Standing::Stalled);
+    let stalled = replicas[stalled.iter().position(|&one| one).unwrap()];
+    // They were aboard when these two ended, which something else explained at the time.
+    for id in asked {
+        world.core.requests.get_mut(&id).unwrap().deaths = replicas.to_vec();
+    }
+    world.core.away(world.now, stalled, "it does not answer");
+    world.settle();
+    assert!(world.failures.is_empty(), "{:?}", world.failures);
 }
